@@ -66,6 +66,10 @@ class JobChanged(ReaperError):
     """The job is not as the caller saw it: it ended, is gone, was restarted, or another transaction holds it."""
 
 
+class JobKept(JobChanged):
+    """An operator holds the job, or its kind is one that is never ended."""
+
+
 class NotFenceable(ReaperError):
     """With this profile, a reaped job cannot be distinguished from others, or has no row."""
 
@@ -76,6 +80,10 @@ class SourceBusy(ReaperError):
 
 class HaltInForce(ReaperError):
     """An operator has halted the reaper, so that it ends nothing."""
+
+
+class QuietTime(ReaperError):
+    """It is a quiet time of the source, in which nothing is ended."""
 
 
 class StateUnavailable(ReaperError):
@@ -108,6 +116,10 @@ class DaemonUnreachable(ReaperError):
 
 class NoSuchJob(ReaperError):
     """No source has a job with that key."""
+
+
+class NoSuchHold(ReaperError):
+    """No operator holds a job with that key."""
 
 
 class NotPurgeable(ReaperError):

@@ -70,6 +70,7 @@ class Outcome(StrEnum):
     HELD = "held"  # the breaker is open
     STOPPED = "stopped"  # the daemon is stopping: ended between two batches
     HALTED = "halted"  # the supervisor is halted: no job is ended
+    QUIET = "quiet"  # a maintenance window of the source: no job is ended
     FAILED = "failed"
 
 
@@ -127,7 +128,8 @@ class Evidence:
     starts the job, so that its first known one is taken for its start, and `ended_by` and `ended_at` are the type and
     the moment of the entry that ended it. `future_sign` is its newest sign of life in the future, as it was written: it
     counts from when the reaper first saw it, which is what `signs` and `last_sign` have. `not_running` says of a job
-    that does not run which of the profile's conditions do not hold for it.
+    that does not run which of the profile's conditions do not hold for it. `never` is the configured pattern for kinds
+    that are never ended which its kind matches.
     """
 
     key: Key
@@ -156,6 +158,7 @@ class Evidence:
     ended_at: str | None = None
     future_sign: str | None = None
     not_running: Sequence[str] = ()
+    never: str | None = None
 
 
 class PostTransitionState(NamedTuple):
@@ -256,6 +259,26 @@ class LockedCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class JobHold:
+    """An operator's decision: until a moment of the database's clock, nothing ends this job, whatever its verdict."""
+
+    source: str
+    key: Key
+    until: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptJob:
+    """A job that is not ended because of a hold (`hold` is True) or of its kind; `why` says so in words."""
+
+    key: Key
+    hold: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class FailedTransition:
     """A candidate that the database refused to end, and its error message."""
 
@@ -284,7 +307,8 @@ class JobCounts:
     `refused` are those of the stale jobs that the database refused to end before, as far as that is known. `vanished`
     are the witnesses of which jobs that had signs of life have none at all any more. `without_start`: no start column
     has a moment, so they count from when the reaper first saw them; `start_unknown` are those of them that it does not
-    remember, and that are young.
+    remember, and that are young. `kept` are those of the stale jobs that an operator holds, or whose kind is never
+    ended.
     """
 
     running: int
@@ -296,6 +320,7 @@ class JobCounts:
     vanished: Sequence[str] = ()
     without_start: int = 0
     start_unknown: int = 0
+    kept: int = 0
 
     @property
     def spared(self) -> int:
@@ -348,6 +373,9 @@ class SweepReport:
     of columns are unknown, whose jobs are spared. `start_lost` are those of
     `census` whose start was lost, where the sweep ends these too; `start_lost_trouble` says why they could not be
     found. `future_signs`: None when this sweep did not look for them; `future_signs_trouble` says why it could not.
+    `kept` are the first of those stale jobs that `census` counts as kept. `cap`: the outcome is HELD because of the cap
+    on how many jobs are ended in a while, and why; None where the breaker holds it. `quiet_until`: the end of the quiet
+    time that held it.
     """
 
     source: str
@@ -388,18 +416,23 @@ class SweepReport:
     start_lost_trouble: str | None = None
     future_signs: FutureSigns | None = None
     future_signs_trouble: str | None = None
+    kept: Sequence[KeptJob] = ()
+    cap: str | None = None
+    quiet_until: str | None = None
 
     @property
     def succeeded(self) -> bool:
         """All of its work is done. A standby's is not: it only knows that another replica holds the lease."""
-        return self.outcome is Outcome.DONE
+        return self.outcome in (Outcome.DONE, Outcome.QUIET)
 
     @property
     def stale_remaining(self) -> int | None:
-        """How many of the stale jobs that it found still exist; None when it ended before they were counted."""
+        """How many of the stale jobs that it found still exist, those that are kept left out; None when it ended before
+        they were counted.
+        """
         if self.census is None or self.outcome is Outcome.STANDBY:
             return None
-        return max(0, self.census.stale - self.reaped - self.lost)
+        return max(0, self.census.stale - self.census.kept - self.reaped - self.lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +441,7 @@ class PurgeReport:
 
     `found` is how many there were, where they were counted. `left` were found and then left alone: another transaction
     held their rows, or they had changed. `refusals` is how many rows the database refuses to delete, now or before, by
-    the error message of the first with each cause.
+    the error message of the first with each cause. `quiet_until`: the end of the quiet time that held it.
     """
 
     source: str
@@ -423,6 +456,7 @@ class PurgeReport:
     database_away: bool = False
     error: str | None = None
     dry_run: bool = False
+    quiet_until: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _check_left_jobs(settings: Settings, source: Source) -> Iterator[Finding]:
         yield note(table, f"could not look which silent jobs are left, and why: {error}")
         return
     if found.census.stale:
-        found = replace(found, guards=command_guards(settings, source.name, found.census))
+        found = replace(found, guards=command_guards(settings, source, found.census))
     silent = [(job, left) for job in found.jobs if (left := found.left(job))]
     yield from check_left_jobs(table, found.census.stale, silent)
 

@@ -250,6 +250,7 @@ def _document(
         "would_close": result.listed,
         "lost": result.bulk_result.lost,
         "locked": [messages.format_key(key) for key in result.bulk_result.locked],
+        "kept": result.bulk_result.kept,
         "failures": result.bulk_result.failures,
         "stopped": result.bulk_result.stopped,
         "halted": halt_members(halted),

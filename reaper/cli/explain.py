@@ -50,7 +50,7 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
         all_sources_must_answer=False,
     )
     is_stale = explanation.evidence.verdict is Verdict.STALE
-    guards = command_guards(settings, place.name, explanation.census) if is_stale else UNGUARDED
+    guards = command_guards(settings, place, explanation.census) if is_stale else UNGUARDED
     left = guards.of_job(explanation.evidence, explanation.holder)
     if as_json:
         output.write_document("explain", _document(place, explanation, left))

@@ -11,8 +11,6 @@ from reaper.cli.output import JSON_COMMAND_KEY
 from reaper.common import reasons
 from reaper.common.durations import parse_duration
 
-_MAX_SECONDS = 86400.0
-
 
 def validate_text(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Stripped text that a database can store. Raises BadParameter for anything else."""
@@ -86,17 +84,24 @@ def action_option(help_text: str) -> Callable[[Any], Any]:
     return click.option("--action", metavar="NAME", callback=validate_text, help=help_text)
 
 
-def validate_duration(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """The callback of a duration option: seconds, more than 0 and at most a day."""
-    if value is None:
-        return None
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=param) from None
-    if not 0 < seconds <= _MAX_SECONDS:
-        raise click.BadParameter("expected more than 0s and at most 1d", param=param)
-    return seconds
+def duration_up_to(most: str) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """The callback of a duration option: seconds, more than 0 and at most so many."""
+
+    def validate(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param=param) from None
+        if not 0 < seconds <= parse_duration(most):
+            raise click.BadParameter(f"expected more than 0s and at most {most}", param=param)
+        return seconds
+
+    return validate
+
+
+validate_duration = duration_up_to("1d")
 
 
 # --- the guards of commands that end jobs (`reaper.operations.guards`) ---------------------------------------------

@@ -165,6 +165,8 @@ def _lines(report: PurgeReport) -> Iterator[str]:
         yield f"Would purge {report.found} job(s) that finished before {report.before}. Nothing was changed."
     elif report.outcome is not Outcome.FAILED or report.purged:
         yield f"Purged {report.purged} finished job(s)."
+    if report.outcome is Outcome.QUIET:
+        yield f"Quiet until {report.quiet_until}: nothing more is deleted."
     if report.outcome in (Outcome.STOPPED, Outcome.HALTED):
         yield "Stopped between two batches; the next purge deletes the rest."
     if report.left:

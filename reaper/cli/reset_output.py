@@ -17,6 +17,7 @@ from reaper.operations.fail import ManualEnd
 from reaper.operations.guards import describe_halt, halt_members
 from reaper.operations.reset import ResetPlan, ResetResult
 from reaper.source import Source
+from reaper.sweep.summary import kept_lines
 
 # --- before ----------------------------------------------------------------------------------------------------------
 
@@ -25,6 +26,8 @@ def print_overview(console: Console, plan: ResetPlan, *, dry_run: bool) -> None:
     source, first = plan.source, plan.first
     oldest = f", the oldest since {first[0].started or 'an unknown time'}" if first else ""
     console.print(shown(f"Source {source.name}: {plan.running} running job(s){oldest}."), style="bold", soft_wrap=True)
+    for line in kept_lines(plan.kept, plan.kept_total):
+        console.print(shown(line), soft_wrap=True)
     if not first:
         return
     kinds = make_table(["kind", "jobs"], right_aligned=["jobs"])
@@ -96,6 +99,7 @@ def document(
         "ended": ended.reaped,
         "lost": ended.lost,
         "locked": [messages.format_key(key) for key in ended.locked],
+        "kept": [*plan.kept, *ended.kept],
         "failures": ended.failures,
         "stopped": ended.stopped,
         "halted": halt_members(halt if ended.stopped else None),

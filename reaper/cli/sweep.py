@@ -160,6 +160,8 @@ def exit_code_of(report: SweepReport) -> int:
         return exit_codes.AWAY
     if report.refused_now or report.start_lost_trouble:
         return exit_codes.FAILED
+    if report.outcome is Outcome.QUIET:
+        return exit_codes.FAILED if report.stale_remaining else exit_codes.DONE
     return _EXIT_CODES.get(report.outcome, exit_codes.FAILED)
 
 

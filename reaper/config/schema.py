@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from reaper.common.rates import Rate
+from reaper.common.weekly_times import WeeklyTime
 from reaper.config import validators
 
 Threshold = Annotated[float, validators.seconds("0<", "3650d")]
@@ -29,6 +31,9 @@ Hosts = Annotated[tuple[str, ...], validators.hosts()]
 Switch = Annotated[bool, validators.switch()]
 Window = Annotated[float, validators.seconds("1s", "1d")]
 Zone = Annotated[str, validators.time_zone()]
+KindPatterns = Annotated[tuple[str, ...], validators.kind_patterns()]
+WeeklyTimes = Annotated[tuple[WeeklyTime, ...], validators.weekly_times()]
+EndingRate = Annotated[Rate, validators.rate()]
 LogFormat = Literal["auto", "json", "console"]
 StartLost = Annotated[Literal["off", "show", "end"], validators.choice("off", "show", "end")]
 
@@ -116,6 +121,9 @@ class SourceTable(_Table):
     resume_window_seconds: Window | None = None
     start_lost: StartLost | None = None
     time_zone: Zone | None = None
+    never: KindPatterns | None = None
+    quiet: WeeklyTimes | None = None
+    most: EndingRate | None = None
     kinds: Mapping[str, KindTable] = {}
     purge: PurgeTable = PurgeTable()
 
@@ -143,6 +151,9 @@ class RawSettings(DaemonSettings):
     resume_window_seconds: Window | None = None
     start_lost: StartLost = "show"
     time_zone: Zone | None = None
+    never: KindPatterns = ()
+    quiet: WeeklyTimes = ()
+    most: EndingRate | None = None
     kinds: Mapping[str, KindTable] = {}
     sources: Annotated[
         Mapping[Annotated[str, validators.source_name()], SourceTable], validators.tables_or_empty_array()

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from reaper.common.durations import format_duration, parse_duration
+from reaper.common.rates import Rate
+from reaper.common.weekly_times import WeeklyTime
 from reaper.config.borrowed_urls import BROKER_VARIABLES, DATABASE_VARIABLES
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
@@ -33,6 +35,9 @@ INHERITED_SETTINGS = (
     "close_interrupted_only_server",
     "start_lost",
     "time_zone",
+    "never",
+    "quiet",
+    "most",
 )
 """Settings that a source inherits from those for all sources where it has no value of its own."""
 
@@ -61,7 +66,8 @@ class SourceSettings:
     without one, where the profile says no other; None: it is not said. `borrowed_broker` is the variable of
     another application that gave the broker; None where a setting did. `close_interrupted_at_start`: the server that
     works on the jobs restarts with the daemon, and its jobs are closed then. Either `close_interrupted_holder` is that
-    server, as the profile's holder column names it, or it is the only one.
+    server, as the profile's holder column names it, or it is the only one. `never` are patterns for kinds whose jobs
+    are not ended, `quiet` the times in which none is, and `most` how many are ended in a while; None: any number.
     """
 
     name: str
@@ -80,6 +86,9 @@ class SourceSettings:
     close_interrupted_only_server: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
     time_zone: str | None = None
+    never: tuple[str, ...] = ()
+    quiet: tuple[WeeklyTime, ...] = ()
+    most: Rate | None = None
     purge: PurgeSettings = PurgeSettings()
     borrowed_broker: str | None = None
 
@@ -194,5 +203,5 @@ def _written(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ", ".join(value) or "none"
+        return (", " if all(isinstance(item, str) for item in value) else "; ").join(map(str, value)) or "none"
     return "none" if value is None else str(value)

@@ -71,6 +71,7 @@ class SourceResolver:
             self._check_start_lost(name, table, profile)
             self._check_close_interrupted(profile, inherited)
             self._check_search_path(name, table, database)
+            self._check_never(name, table, profile)
         if database is None and table is not _UNNAMED:
             self._add_file_problem(("sources", name), f"no database; {_how_to_set('database_url', name)}")
         if database is None or database.url is None or profile is None:
@@ -211,6 +212,14 @@ class SourceResolver:
         if table.search_path and database and database.url and database.url.get_secret_value().startswith(MARIADB):
             message = "MariaDB looks names up in the database of the URL alone; remove this line"
             self._add_file_problem(("sources", name, "search_path"), message)
+
+    def _check_never(self, name: str, table: SourceTable, profile: Profile) -> None:
+        if table.never and profile.jobs.kind is None:
+            message = (
+                f"profile {profile.name!r} does not say which column has the kind of a job, so that no job would be "
+                "spared for its kind; give it jobs.kind, or remove this line"
+            )
+            self._add_file_problem(("sources", name, "never"), message)
 
     def _check_duplicates(self, sources: Mapping[str, SourceSettings]) -> None:
         """Two sources with the same jobs would count and report every job twice."""

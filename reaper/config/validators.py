@@ -5,16 +5,20 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from reaper.common.durations import parse_duration
+from reaper.common.rates import parse_rate
 from reaper.common.suggestions import did_you_mean
 from reaper.common.time_zones import zone_name
+from reaper.common.weekly_times import WeeklyTime, leaves_time, parse_weekly_time
 from reaper.config.cron import normalise_cron
 from reaper.config.urls import normalise_broker_url, normalise_database_url
+
+_LONGEST_PATTERN = 200
 
 
 def quote(value: object) -> str:
@@ -127,6 +131,46 @@ def switch() -> BeforeValidator:
         raise ValueError(f"expected true or false, not {quote(value)}")
 
     return BeforeValidator(check)
+
+
+def kind_patterns() -> BeforeValidator:
+    """Kinds that are never ended: tables with a pattern, such as `{ kind = "migrate_*" }`; of a variable, patterns."""
+    expected = 'expected a list of tables, such as [{ kind = "migrate_*" }]'
+
+    def pattern(item: object) -> str:
+        text = item.get("kind") if isinstance(item, Mapping) else item
+        if isinstance(item, Mapping) and (unknown := next((name for name in item if name != "kind"), None)) is not None:
+            raise ValueError(f"{expected}: {quote(unknown)} is unknown{did_you_mean(str(unknown), ['kind'])}")
+        if not isinstance(text, str) or not text.strip() or "\0" in text or len(text) > _LONGEST_PATTERN:
+            raise ValueError(f"{expected} with a kind of 1 to {_LONGEST_PATTERN} characters, not {quote(text)}")
+        return _name(text)
+
+    def check(value: object) -> tuple[str, ...]:
+        if isinstance(value, (list, tuple)):
+            return tuple(dict.fromkeys(map(pattern, value)))
+        raise ValueError(f"{expected}, not {quote(value)}")
+
+    return BeforeValidator(check)
+
+
+def weekly_times() -> BeforeValidator:
+    """A time of the week, or a list of them; of a variable, several are joined by `;`."""
+
+    def check(value: object) -> tuple[WeeklyTime, ...]:
+        given = value.split(";") if isinstance(value, str) else value
+        if not isinstance(given, (list, tuple)):
+            given = [value]  # which is no time, and refused as such
+        times = tuple(parse_weekly_time(one, quote) for one in given)
+        if not leaves_time(times):
+            raise ValueError("leaves less than an hour of a week in which jobs can be ended; `reaper halt` ends none")
+        return times
+
+    return BeforeValidator(check)
+
+
+def rate() -> BeforeValidator:
+    """A number of jobs in a time, such as 50 in 10m."""
+    return BeforeValidator(lambda value: parse_rate(value, quote))
 
 
 def cron() -> BeforeValidator:

@@ -99,10 +99,7 @@ class Daemon:
         self.systemd = Systemd.from_environment(os.environ)
         self._subscribers = (self.metrics, self._daemon_log, self.status, self.history, self.systemd)
         self.supervisor = Supervisor(halt)
-        memory = self.memory
-        self.startup = StartupRecovery(
-            self._subscribers, halt, memory.reaped_rows, memory.future_signs, memory.first_seen, memory.local_columns
-        )
+        self.startup = StartupRecovery(self._subscribers, halt, self.memory.stores)
         self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log])
         self.access_control = AccessControl()
         self.access_control.configure(settings)
@@ -292,14 +289,7 @@ class Daemon:
         self, settings: Settings, source: SourceSettings, downtime: DowntimeTracker | None = None
     ) -> SourceRunner:
         return SourceRunner(
-            create_source(
-                settings,
-                source,
-                reaped_rows=self.memory.reaped_rows,
-                future_signs=self.memory.future_signs,
-                first_seen=self.memory.first_seen,
-                local_columns=self.memory.local_columns,
-            ),
+            create_source(settings, source, stores=self.memory.stores),
             downtime or DowntimeTracker(settings.restart_grace_seconds),
             RetrySchedule(settings.interval_seconds),
             Breaker.from_settings(settings),

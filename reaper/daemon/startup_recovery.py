@@ -15,12 +15,11 @@ from reaper.common import messages
 from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import FirstSeenJobStore, FutureSignStore, LocalColumnStore, ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
 from reaper.operations.close_interrupted import CloseInterruptedOptions, CloseInterruptedResult, close_interrupted
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.source import Source, SpellingDecision
-from reaper.source.factory import create_source
+from reaper.source.factory import NO_STORES, SourceStores, create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt_switch import HaltSwitch
@@ -40,13 +39,9 @@ class StartupRecovery:
         self,
         subscribers: Sequence[SweepSubscriber],
         halt: HaltSwitch | None = None,
-        reaped_rows: ReapedRowStore | None = None,
-        future_signs: FutureSignStore | None = None,
-        first_seen: FirstSeenJobStore | None = None,
-        local_columns: LocalColumnStore | None = None,
+        stores: SourceStores = NO_STORES,
     ) -> None:
-        self._halt, self._reaped_rows = halt or HaltSwitch(), reaped_rows
-        self._future_signs, self._first_seen, self._local_columns = future_signs, first_seen, local_columns
+        self._halt, self._stores = halt or HaltSwitch(), stores
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -61,15 +56,7 @@ class StartupRecovery:
 
         Raises ConfigError when the source cannot be created.
         """
-        source = create_source(
-            settings,
-            settings_of_source,
-            reaped_rows=self._reaped_rows,
-            future_signs=self._future_signs,
-            first_seen=self._first_seen,
-            local_columns=self._local_columns,
-            decision=decision,
-        )
+        source = create_source(settings, settings_of_source, stores=self._stores, decision=decision)
         downtime = DowntimeTracker(settings.restart_grace_seconds)
         options = CloseInterruptedOptions(
             settings_of_source.close_interrupted_window_seconds,

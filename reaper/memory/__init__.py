@@ -9,6 +9,7 @@ from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import HaltRecord, HaltStore
+from reaper.memory.job_holds import JobHoldStore
 from reaper.memory.local_columns import LocalColumnStore
 from reaper.memory.memory import (
     Memory,
@@ -17,11 +18,9 @@ from reaper.memory.memory import (
     kept_contacts,
     kept_counts,
     kept_halt,
+    kept_holds,
     kept_refused_jobs,
-    process_first_seen,
-    process_future_signs,
-    process_local_columns,
-    process_reaped_rows,
+    process_stores,
 )
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
 from reaper.memory.reaped_rows import ReapedRowStore
@@ -36,6 +35,7 @@ __all__ = [
     "FutureSignStore",
     "HaltRecord",
     "HaltStore",
+    "JobHoldStore",
     "LocalColumnStore",
     "Memory",
     "ReapCount",
@@ -48,9 +48,7 @@ __all__ = [
     "kept_contacts",
     "kept_counts",
     "kept_halt",
+    "kept_holds",
     "kept_refused_jobs",
-    "process_first_seen",
-    "process_future_signs",
-    "process_local_columns",
-    "process_reaped_rows",
+    "process_stores",
 ]

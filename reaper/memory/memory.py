@@ -9,15 +9,18 @@ from pathlib import Path
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.command_reaps import CommandReapStore
 from reaper.memory.database_contacts import ContactStore
+from reaper.memory.ended_lately import EndedLatelyStore
 from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
+from reaper.memory.job_holds import JobHoldStore
 from reaper.memory.local_columns import LocalColumnStore
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJobStore
 from reaper.memory.seen_states import ProcessSeenStates
 from reaper.memory.state_file import StateFile
+from reaper.source.factory import SourceStores
 
 FILE = "memory.sqlite3"
 
@@ -40,6 +43,8 @@ class Memory:
         self.future_signs = FutureSignStore(state_file)
         self.first_seen = FirstSeenJobStore(state_file)
         self.local_columns = LocalColumnStore(state_file)
+        self.holds = JobHoldStore(state_file)
+        self.ended_lately = EndedLatelyStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -66,6 +71,18 @@ class Memory:
         return self._file.path
 
     @property
+    def stores(self) -> SourceStores:
+        """For the sources of this process."""
+        return SourceStores(
+            self.reaped_rows,
+            self.future_signs,
+            self.first_seen,
+            self.local_columns,
+            self.holds,
+            self.ended_lately,
+        )
+
+    @property
     def durable(self) -> bool:
         """There is a state directory."""
         return self._file.path is not None
@@ -75,24 +92,27 @@ class Memory:
         self.contacts.flush()
 
 
-def process_reaped_rows(state_dir: Path | None) -> ProcessReapedRows:
-    """For a process beside the daemon: what was written to reaped rows, as the daemon of this directory keeps it."""
-    return ProcessReapedRows(state_dir / FILE if state_dir else None)
+def process_stores(state_dir: Path | None) -> SourceStores:
+    """For the sources of a process beside the daemon: what the daemon of this directory keeps.
+
+    What the process would keep itself, where a daemon has made no file, ends with it.
+    """
+    path = state_dir / FILE if state_dir else None
+    # A file that a command made could belong to another user than the daemon's.
+    shared = path if path is not None and path.is_file() else None
+    return SourceStores(
+        ProcessReapedRows(path),
+        ProcessSeenStates(path, FutureSignStore),
+        ProcessSeenStates(path, FirstSeenJobStore),
+        ProcessSeenStates(path, LocalColumnStore),
+        kept_holds(state_dir),
+        EndedLatelyStore(StateFile(shared, after_loss=save_unknown_halt)),
+    )
 
 
-def process_future_signs(state_dir: Path | None) -> ProcessSeenStates:
-    """For a process beside the daemon: the signs in the future, as the daemon of this directory keeps them."""
-    return ProcessSeenStates(state_dir / FILE if state_dir else None, FutureSignStore)
-
-
-def process_first_seen(state_dir: Path | None) -> ProcessSeenStates:
-    """The same for when jobs without a start were first seen."""
-    return ProcessSeenStates(state_dir / FILE if state_dir else None, FirstSeenJobStore)
-
-
-def process_local_columns(state_dir: Path | None) -> ProcessSeenStates:
-    """The same for columns that are proven to be in local time."""
-    return ProcessSeenStates(state_dir / FILE if state_dir else None, LocalColumnStore)
+def kept_holds(state_dir: Path | None) -> JobHoldStore:
+    """For a process beside the daemon: the holds that are kept in this directory. Reading makes no file."""
+    return JobHoldStore(StateFile(state_dir / FILE if state_dir else None, after_loss=save_unknown_halt))
 
 
 def keeps_state(state_dir: Path | None) -> bool:

@@ -164,4 +164,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE job_hold (
+            source TEXT NOT NULL,
+            job_key TEXT NOT NULL,
+            until_epoch FLOAT NOT NULL,
+            held_by TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (source, job_key)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE ended_lately (
+            source TEXT NOT NULL,
+            slot INTEGER NOT NULL,
+            jobs INTEGER NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (source, slot)
+        ) WITHOUT ROWID
+        """,
+    ),
 )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -25,6 +26,7 @@ from reaper.errors import ReaperError
 from reaper.model import DISTANT_PAST, Evidence, JobCounts, Key, Reason
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
+from reaper.source.ending_cap import Places
 from reaper.source.interrupted_jobs import Restart, interrupted_candidates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -59,7 +61,7 @@ class CloseInterruptedOptions:
 class CloseInterruptedResult:
     """What was found and done. `interrupted` counts the interrupted jobs; a dry run lists the first MAX_LISTED.
 
-    `held`: why the breaker holds it, or would hold a dry run; None when it does not.
+    `held`: why the breaker or the cap holds it, or the breaker would hold a dry run; None when they do not.
     """
 
     source: str
@@ -79,8 +81,8 @@ def close_interrupted(
 ) -> CloseInterruptedResult | None:
     """Close what was interrupted. None when `wait` has stopped it before anything was done.
 
-    Raises DatabaseUnavailable and DBAPIError for trouble with the database; ReaperError when it was
-    away too often to await signs of life.
+    Raises DatabaseUnavailable and DBAPIError for trouble with the database; QuietTime; ReaperError when the database
+    was away too often to await signs of life.
     """
     return _ClosingRun(source, downtime, options, bulk_options).run()
 
@@ -97,6 +99,7 @@ class _ClosingRun:
     def run(self) -> CloseInterruptedResult | None:
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
+            self.source.require_not_quiet()  # in which no sign of life would be heard, however long it waits
             options = self.options
             restarted_at = options.restarted_at or context.now - timedelta(seconds=options.started_ago_seconds)
             restart = Restart(restarted_at, options.window_seconds, options.holder)
@@ -109,6 +112,8 @@ class _ClosingRun:
             after = self._candidates(connection, restart, context) if before else []
             # A job whose last sign has changed is alive, even if its worker's clock is behind.
             silent = [candidate for candidate, sign in after if before.get(candidate.key) == sign]
+            if silent and not options.dry_run:
+                self.source.require_not_quiet()
             return self._close(connection, restart, context, silent)
 
     def _close(
@@ -121,7 +126,11 @@ class _ClosingRun:
             with self.source.transaction(connection, read_only=True):
                 listed = self.source.lookup.evidence(connection, context, keys)
         elif silent and held is None:
-            bulk_result = self._end(connection, restart, context, silent)
+            with self._places(len(silent)) as places:
+                held = places.held
+                if held is None:
+                    bulk_result = self._end(connection, restart, context, silent)
+                    places.used = bulk_result.reaped
         return CloseInterruptedResult(
             source=self.source.name,
             run_id=self.id,
@@ -144,6 +153,13 @@ class _ClosingRun:
         counts = JobCounts(census.running, unproven, unproven, None)
         opens = self.options.breaker.opens(counts) and unproven > self.options.release
         return self.options.breaker.reason(counts) if opens else None
+
+    def _places(self, unproven: int) -> AbstractContextManager[Places]:
+        """The places of so many jobs under the cap of the source. Those that are proven to be interrupted need none."""
+        cap, name = self.source.options.cap, self.source.name
+        if cap is None or self.options.holder is not None:
+            return nullcontext(Places())
+        return cap.places(name, unproven, released=0 < unproven <= self.options.release)
 
     def _end(
         self, connection: Connection, restart: Restart, context: EvaluationContext, silent: Sequence[Candidate]

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from reaper.common import messages
-from reaper.model import FailedTransition, Key, RefusalCause
+from reaper.model import FailedTransition, KeptJob, Key, RefusalCause
 from reaper.source import Candidate, Source
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.listeners import SweepListener
 from reaper.sweep.options import MAX_LISTED
 from reaper.sweep.refused_jobs import RefusalTally
-from reaper.sweep.summary import refused_lines
+from reaper.sweep.summary import kept_lines, refused_lines
 
 
 @dataclass(slots=True)
 class BulkResult:
-    """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left.
+    """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left; `quiet` says why where
+    a quiet time of the source did that.
 
     `failures` are the first of the jobs that the database refused to end, and `refusals` all of them by cause;
     `postponed` were not tried, or not for long enough, because refusals had taken too long.
@@ -28,10 +29,12 @@ class BulkResult:
     reaped: int = 0
     lost: int = 0
     locked: list[Key] = field(default_factory=list)
+    kept: list[KeptJob] = field(default_factory=list)
     failures: list[FailedTransition] = field(default_factory=list)
     refusals: Sequence[RefusalCause] = ()
     postponed: int = 0
     stopped: bool = False
+    quiet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,15 @@ def end_in_bulk(
 ) -> BulkResult:
     """End the jobs of these batches, and tell the listener of each batch.
 
-    Raises DBAPIError; the listener has been called for what was done before.
+    Raises DBAPIError and StateUnavailable; the listener has been called for what was done before.
     """
     result, tally = BulkResult(), RefusalTally()
 
     def until_stopped() -> Iterator[Sequence[Candidate]]:
         for batch in batches:
-            if options.should_stop():
+            if (until := source.quiet_until()) is not None:
+                result.quiet = source.options.quiet.why(until)
+            if result.quiet is not None or options.should_stop():
                 result.stopped = True
                 return
             yield batch
@@ -69,6 +74,7 @@ def end_in_bulk(
         result.reaped += len(batch_result.reaped)
         result.lost += batch_result.lost
         result.locked += batch_result.locked
+        result.kept += batch_result.kept
         result.failures += batch_result.failures[: MAX_LISTED - len(result.failures)]
         tally.add(batch_result.failures)
         result.postponed += len(batch_result.cut_off)
@@ -82,11 +88,14 @@ def end_in_bulk(
 
 def bulk_summary(result: BulkResult) -> Iterator[str]:
     """Which jobs were not ended, and why, line by line."""
-    if result.stopped:
+    if result.quiet is not None:
+        yield f"Stopped: {result.quiet}; the rest is still there."
+    elif result.stopped:
         yield "Stopped between two batches; the rest is still there."
     if result.lost:
         yield f"{result.lost} job(s) moved meanwhile, and were left alone."
     yield from (f"Alive, its row is held: {messages.format_key(key)}" for key in result.locked)
+    yield from kept_lines(result.kept, len(result.kept))
     yield from refused_lines(result.refusals)
     if result.postponed:
         yield f"{result.postponed} job(s) were not tried: refusals of the database took too long."

@@ -13,6 +13,7 @@ from reaper.model import JobCounts, Key, Outcome, SweepReport, Threshold
 from reaper.operations.guards import describe_halt
 from reaper.source import Source
 from reaper.source.factory import with_start_lost, with_thresholds
+from reaper.source.kept_jobs import without_kept
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
 from reaper.sweep.breaker import Breaker
@@ -86,12 +87,13 @@ def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = No
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True):
             candidates = (job for view in source.swept_views for job in view.survey.stream(connection, context))
-            return [candidate.key for candidate in islice(candidates, limit)]
+            to_end = without_kept(candidates, source.holds(context))
+            return [candidate.key for candidate in islice(to_end, limit)]
 
 
-def _why_and_how_to_release(census: JobCounts, breaker: Breaker) -> str:
+def _why_and_how_to_release(census: JobCounts, why: str) -> str:
     release = f'--release {census.stale} cancels as many, or fewer (over HTTP "release": {census.stale})'
-    return f"{breaker.reason(census)}. Look first: a dry run lists them. If they are dead, {release}."
+    return f"{why}. Look first: a dry run lists them. If they are dead, {release}."
 
 
 def _identifier(key: Key) -> int | str:
@@ -127,17 +129,21 @@ def _notes(report: SweepReport, breaker: Breaker, halt: HaltRecord | None) -> It
     """Which executions were spared although they look stuck, and why."""
     if report.census is not None:
         if report.outcome is Outcome.HELD:
-            yield f"Held by the breaker: {_why_and_how_to_release(report.census, breaker)}"
+            yield f"Held by the {_why_and_how_to_release(report.census, summary.describe_hold(report, breaker))}"
         elif report.dry_run and breaker.opens(report.census):
-            yield f"The breaker would hold this: {_why_and_how_to_release(report.census, breaker)}"
+            why = breaker.reason(report.census)
+            yield f"The breaker would hold this: {_why_and_how_to_release(report.census, why)}"
     if report.outcome is Outcome.HALTED:
         who = describe_halt(halt) if halt else "halted"
         yield (
             f"The reaper was {who}; what is not cancelled is still there. `reaper restart` ends the halt; "
             '--while-halted passes it (over HTTP "while_halted": true).'
         )
+    if report.outcome is Outcome.QUIET:
+        yield f"Quiet until {report.quiet_until}; what is not cancelled is still there."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest is still there."
+    yield from summary.kept_lines(report.kept, report.census.kept if report.census else len(report.kept))
     if report.lost:
         yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
     yield from summary.locked_lines(report)

@@ -58,7 +58,7 @@ def explain(
             if not judged:
                 raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
             is_counted = counts and judged[0].verdict is Verdict.STALE
-            census = source.survey.census_with_stale(connection, context) if is_counted else None
+            census = source.survey.census_with_stale(connection, context, source.holds(context)) if is_counted else None
             audits = [*view.lookup.audit_events(connection, key), *source.kept_reaps(key)]
             evidence = judged[0]
             if evidence.verdict is Verdict.ENDED:

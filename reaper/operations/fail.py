@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from reaper.common import messages
-from reaper.errors import JobChanged
-from reaper.model import Key, ReapedJob, Reason, Verdict
+from reaper.errors import JobChanged, JobKept
+from reaper.model import KeptJob, Key, ReapedJob, Reason, Verdict
 from reaper.source import AuditInfo, Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -75,15 +75,16 @@ def fail(
     """End a running job, whatever its signs of life, and tell the listener.
 
     Raises JobChanged, with the reason in words, for a job that does not run, that has another start than expected, or
-    whose row another session has locked. Raises DatabaseUnavailable; PartialTransition or DBAPIError when the database
-    refuses.
+    whose row another session has locked; JobKept for one that an operator holds, or whose kind is never ended.
+
+    Raises DatabaseUnavailable; PartialTransition or DBAPIError when the database refuses.
     """
     run_id = new_sweep_id()
     with source.connect() as connection:
         context = source.begin_evaluation(connection, downtime)
         audit_info = decision.audit_info(source.name, run_id)
         claims = [(view, view.claim(context, audit_info, decision.action)) for view in source.views]
-        reaped, locked = list[ReapedJob](), False
+        reaped, locked, kept = list[ReapedJob](), False, list[KeptJob]()
         with source.transaction(connection):
             # The claim is read before the start is compared: a run that begins between the two is not claimed.
             current = ((view, claim, claim.current(connection, [key])) for view, claim in claims)
@@ -92,7 +93,7 @@ def fail(
                     continue
                 _require_same_start(view, connection, context, key, expected)
                 claimed = claim.run(connection, running)
-                reaped, locked = [*claimed.reaped], bool(claimed.locked)
+                reaped, locked, kept = [*claimed.reaped], bool(claimed.locked), [*claimed.kept]
                 break
         if reaped:  # and committed
             source.remember_reaped(reaped)
@@ -100,8 +101,17 @@ def fail(
             return reaped[0]
         if locked:
             raise JobChanged(f"is alive: {messages.describe_lock(source.lock_holder(connection, key))}")
+        if kept:
+            raise JobKept(f"is kept: {kept[0].why}. {how_to_end_anyway(source, kept[0])}")
         with source.transaction(connection, read_only=True):
             raise JobChanged(_describe_state(source, connection, context, key))
+
+
+def how_to_end_anyway(source: Source, kept: KeptJob) -> str:
+    """What an operator does first who wants such a job ended."""
+    if kept.hold:
+        return f"`reaper unhold {messages.format_key(kept.key)} --source {source.name}` takes the hold back"
+    return f"Change `never` ({source.options.never_origin}) first"
 
 
 def _require_same_start(

@@ -11,22 +11,25 @@ from reaper.memory import kept_refused_jobs
 from reaper.model import JobCounts
 from reaper.operations.guards import describe_halt
 from reaper.operations.halt_reading import HaltReader
+from reaper.source import Source
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import SourceGuards, held_by
+from reaper.sweep.left_jobs import SourceGuards, decisions, held_by
 
 
-def command_guards(settings: Settings, source: str, census: JobCounts | None) -> SourceGuards:
-    """What would keep a sweep from ending stale jobs of this source now. Without a `census` the breaker is not asked;
-    whether another replica holds the lease is not asked at all.
+def command_guards(settings: Settings, source: Source, census: JobCounts | None) -> SourceGuards:
+    """What would keep a sweep from ending stale jobs of this source now, after a look at these.
+
+    Without a `census` breaker and cap are not asked; whether another replica holds the lease is not asked at all.
     """
     halt = HaltReader(settings, lambda _: None)()
-    kept = kept_refused_jobs(settings.state_dir).load(source) if settings.state_dir else ()
+    kept = kept_refused_jobs(settings.state_dir).load(source.name) if settings.state_dir else ()
     if census is not None:
         # Those that were refused before have not fallen silent just now.
         census = replace(census, refused=min(census.stale, len(kept)))
-    return SourceGuards(
+    guards = SourceGuards(
         halted=None if halt is None else describe_halt(halt),
         breaker=held_by(Breaker.from_settings(settings), census),
         refusal={job.key: job.error for job in kept}.get,
-        ends_start_lost=settings.sources[source].start_lost == "end",
+        ends_start_lost=settings.sources[source.name].start_lost == "end",
     )
+    return guards.with_decisions_of(decisions(source, census))

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
@@ -140,6 +141,7 @@ class _PurgeRun:
         self._source, self._options, self._listener, self._lease = source, options, listener, lease
         self._refused = refused
         self._before: str | None = None
+        self._quiet_until: str | None = None
         self._found: int | None = None
         self._purged = self._left = self._refused_now = self._postponed = 0
         self._longest = 0.0
@@ -148,7 +150,7 @@ class _PurgeRun:
     def run(self) -> Outcome:
         with self._source.connect() as connection:
             with self._source.transaction(connection):
-                read_server_clock(connection)
+                self._clock, self._clock_read_at = read_server_clock(connection).now, time.monotonic()
                 guards = purge_guard_tables(self._source.profile)
                 self._source.require_visible_rows(connection, guards, _ROWS_MAY_BE_HIDDEN)
                 before = purge_cutoff(connection, self._options.days_to_keep)
@@ -163,6 +165,8 @@ class _PurgeRun:
                     self._found = job_purge.count(connection)
             if self._options.dry_run:
                 return Outcome.DONE
+            if self._is_quiet():
+                return Outcome.QUIET
             self._listener.purging(self._source.name, self._found)
             return self._pass(connection, job_purge)
 
@@ -211,9 +215,18 @@ class _PurgeRun:
             return Outcome.STOPPED
         if self._options.is_halted():
             return Outcome.HALTED
+        if self._is_quiet():
+            return Outcome.QUIET
         if self._lease is not None and not self._lease.renew_if_due():
             return Outcome.STANDBY
         return None
+
+    def _is_quiet(self) -> bool:
+        """Whether it is a quiet time of the source, by the database's clock."""
+        now = self._clock + timedelta(seconds=time.monotonic() - self._clock_read_at)
+        until = self._source.options.quiet.until(now)
+        self._quiet_until = None if until is None else until.isoformat()
+        return until is not None
 
     # --- one batch -------------------------------------------------------------------------------------------
 
@@ -271,4 +284,5 @@ class _PurgeRun:
             database_away=away,
             error=error,
             dry_run=self._options.dry_run,
+            quiet_until=self._quiet_until if outcome is Outcome.QUIET else None,
         )

@@ -87,7 +87,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
         lookup, survey = source.lookup, source.survey
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            census = survey.census_with_stale(connection, context)
+            census = survey.census_with_stale(connection, context, source.holds(context))
             keys = lookup.list_keys(
                 connection,
                 context,
@@ -120,7 +120,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
 def report_with_orphans(settings: Settings, source: Source, query: ReportQuery) -> Report:
     """Everything about one source. When its orphans cannot be found, a note says why."""
     result = report(source, new_downtime_tracker(settings), query)
-    guards = command_guards(settings, source.name, result.census) if result.census.stale else UNGUARDED
+    guards = command_guards(settings, source, result.census) if result.census.stale else UNGUARDED
     result = replace(result, refused=_refused(settings, source), guards=guards)
     if result.liveness is None or result.liveness.trouble is not None:
         return result
@@ -144,7 +144,7 @@ def overdue_jobs(
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            census = source.survey.census_with_stale(connection, context)
+            census = source.survey.census_with_stale(connection, context, source.holds(context))
             keys = source.lookup.overdue_keys(connection, context, limit + 1)
             jobs = source.lookup.evidence(connection, context, keys[:limit])
         holders = _holders(source, connection, jobs, at_most)

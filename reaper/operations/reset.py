@@ -23,11 +23,12 @@ from dataclasses import dataclass, replace
 
 from reaper.config import Settings, SourceSettings
 from reaper.liveness import TaskRemoval
-from reaper.model import Evidence, JobCounts, ReapedJob
+from reaper.model import Evidence, JobCounts, KeptJob, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.operations.fail import ManualEnd
 from reaper.operations.sources import create_one_off_source, create_one_off_sources, in_order_of_ending
 from reaper.source import Source
+from reaper.source.kept_jobs import KeptTally
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.moments_of_reaps import bare_table
 from reaper.sweep.batch_runner import BatchRunner
@@ -50,6 +51,9 @@ class ResetTarget:
 class ResetPlan:
     """What a reset of one source would end: how many jobs of each kind, and the first MAX_PREVIEWED, oldest first.
 
+    `kept` are the first of `kept_total` jobs that run and are not ended: operators hold them, or their kind is never
+    ended. `kinds` counts them, too.
+
     `tasks`: what would become of their Celery tasks; None for a profile without Celery tasks, and where no job has one.
     `without_task`: how many jobs have no Celery task although the profile knows where it would be.
     """
@@ -61,6 +65,8 @@ class ResetPlan:
     tasks: TaskRemoval | None
     without_task: int
     candidates: CandidateSpool
+    kept: Sequence[KeptJob] = ()
+    kept_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +123,28 @@ def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Ite
         with counting.connect() as connection:
             context = counting.begin_evaluation(connection, downtime)
             with counting.transaction(connection, read_only=True):
-                candidates.fill(counting.survey.stream_running(connection))
+                holds, kept = counting.holds(context), KeptTally(MAX_PREVIEWED)
+                candidates.fill(kept.take_out(counting.survey.stream_running(connection), holds))
                 kinds = counting.survey.kinds(connection)
                 keys = counting.lookup.list_keys(connection, context, verdict=None, kind=None, limit=MAX_PREVIEWED)
                 # A reset takes `fail`, not the action that a sweep would choose.
-                first = [replace(job, action=None) for job in counting.lookup.evidence(connection, context, keys)]
+                previewed = counting.lookup.evidence(connection, context, keys)
+                first = [replace(job, action=None) for job in previewed if not (job.never or job.key in holds)]
                 tasks = counting.lookup.running_tasks(connection)
         probe = target.source.options.probe
         removal = probe.remove_tasks(tasks, dry_run=True) if probe is not None and tasks else None
         without_task = max(candidates.count - len(tasks), 0) if probe is not None else 0
-        yield ResetPlan(target.source, candidates.count, kinds, first, removal, without_task, candidates)
+        yield ResetPlan(
+            target.source,
+            candidates.count,
+            kinds,
+            first,
+            removal,
+            without_task,
+            candidates,
+            kept.first,
+            kept.total,
+        )
 
 
 # --- end -------------------------------------------------------------------------------------------------------------
@@ -135,14 +153,15 @@ def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Ite
 def reset(plan: ResetPlan, downtime: DowntimeTracker, decision: ManualEnd, options: BulkOptions) -> ResetResult:
     """End the jobs of the plan, and then remove their tasks.
 
-    Raises DatabaseUnavailable and DBAPIError; the tasks of the jobs that were ended before are removed
-    all the same.
+    Raises QuietTime, DatabaseUnavailable, StateUnavailable and DBAPIError; the tasks of the jobs that were ended before
+    are removed all the same.
     """
     source, run_id, listener = plan.source, new_sweep_id(), _TaskCollector(options.listener)
     removal: TaskRemoval | None = None
     try:
         with source.connect() as connection:
             context = source.begin_evaluation(connection, downtime)
+            source.require_not_quiet()
             claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
             runner = BatchRunner(source, claim, should_stop=options.should_stop)
             own = replace(options, listener=listener)

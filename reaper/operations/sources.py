@@ -9,19 +9,13 @@ from typing import Generic, TypeVar
 
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import (
-    kept_contacts,
-    process_first_seen,
-    process_future_signs,
-    process_local_columns,
-    process_reaped_rows,
-)
+from reaper.memory import kept_contacts, process_stores
 from reaper.operations.source_errors import prefix_errors
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
-from reaper.source.factory import create_source
+from reaper.source.factory import SourceStores, create_source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, silent_tables
+from reaper.staleness.moments_of_reaps import bare_table, silent_tables
 from reaper.sweep.contact_recorder import resume_downtime
 
 T = TypeVar("T")
@@ -30,30 +24,21 @@ T = TypeVar("T")
 def create_one_off_source(
     settings: Settings,
     source_settings: SourceSettings,
-    reaped_rows: ReapedRows | None = None,
+    stores: SourceStores | None = None,
     decision: SpellingDecision | None = None,
 ) -> Source:
     """The source, for a process that asks once: of Celery's workers it knows only those that answer now.
 
     A worker that is being stopped, and still finishes its tasks, no longer answers. Sources that are to know what the
-    others end share `reaped_rows`. `decision` and ConfigError as with `create_source`.
+    others end share their `stores`. `decision` and ConfigError as with `create_source`.
     """
-    shared = reaped_rows or process_reaped_rows(settings.state_dir)
-    return create_source(
-        settings,
-        source_settings,
-        absence_seconds=0,
-        reaped_rows=shared,
-        future_signs=process_future_signs(settings.state_dir),
-        first_seen=process_first_seen(settings.state_dir),
-        local_columns=process_local_columns(settings.state_dir),
-        decision=decision,
-    )
+    shared = stores or process_stores(settings.state_dir)
+    return create_source(settings, source_settings, absence_seconds=0, stores=shared, decision=decision)
 
 
 def create_one_off_sources(settings: Settings, selected: Iterable[SourceSettings]) -> list[Source]:
     """The sources, each of which knows what the others end."""
-    shared = process_reaped_rows(settings.state_dir)
+    shared = process_stores(settings.state_dir)
     return [create_one_off_source(settings, one, shared) for one in selected]
 
 

@@ -74,6 +74,7 @@ def _shown_alone(rule: Rule, jobs: FromClause) -> dict[str, Element]:
         **rule.tables.end_entry(jobs),
         "future_sign": rule.newest_in_future(jobs),
         **({} if unmet is None else {_NOT_RUNNING: unmet}),
+        **({"never": rule.never(jobs)} if rule.has_never else {}),
     }
 
 

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from reaper.config import Settings, SourceSettings
+from reaper.config.error_messages import dotted
 from reaper.database.timeouts import Timeouts
 from reaper.errors import ConfigError, ProbeNotInstalled
 from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import Threshold, Thresholds
 from reaper.source import Source, SourceOptions, SpellingDecision
+from reaper.source.ending_cap import EndedLately, EndingCap
+from reaper.source.kept_jobs import JobHolds
 from reaper.staleness.future_signs import SeenStates
 from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, watched_tables
+from reaper.staleness.quiet_times import QuietTimes
+
+
+class SourceStores(NamedTuple):
+    """What sources keep beyond their process, and share with other processes; None: nothing is kept.
+
+    `reaped_rows` keeps what the reaper writes to rows that other sources ask about, `future_signs` which signs of life
+    in the future were seen, `first_seen` when jobs without a start were, `local_columns` which columns are proven to be
+    in local time, `holds` which jobs operators hold, and `ended_lately` how many jobs were ended.
+    """
+
+    reaped_rows: ReapedRows | None = None
+    future_signs: SeenStates | None = None
+    first_seen: SeenStates | None = None
+    local_columns: SeenStates | None = None
+    holds: JobHolds | None = None
+    ended_lately: EndedLately | None = None
+
+
+NO_STORES = SourceStores()
 
 
 def create_source(
@@ -21,18 +45,14 @@ def create_source(
     source: SourceSettings,
     *,
     absence_seconds: float | None = None,
-    reaped_rows: ReapedRows | None = None,
-    future_signs: SeenStates | None = None,
-    first_seen: SeenStates | None = None,
-    local_columns: SeenStates | None = None,
+    stores: SourceStores = NO_STORES,
     decision: SpellingDecision | None = None,
 ) -> Source:
     """A source with the probe that its profile needs.
 
-    A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say).
-    `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about, `future_signs`
-    which signs of life in the future were seen, `first_seen` when jobs without a start were, and `local_columns` which
-    columns are proven to be in local time. `decision` is that of another source with the same database and profile.
+    A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say). `decision`
+    is that of another source with the same database and profile.
+
     Raises ConfigError for a URL that cannot be used, and when a driver or Celery is not installed.
     """
     return Source(
@@ -46,15 +66,38 @@ def create_source(
             _probe(source, absence_seconds),
             source.queues,
             source.max_age_seconds,
-            reaped_rows,
-            future_signs,
-            first_seen,
-            local_columns,
+            stores.reaped_rows,
+            stores.future_signs,
+            stores.first_seen,
+            stores.local_columns,
+            stores.holds,
+            _cap(settings, source, stores.ended_lately),
+            source.never,
+            QuietTimes(source.quiet, origin(settings, source, "quiet")),
+            never_origin=origin(settings, source, "never"),
             remembers=is_watched(settings, source),
             start_lost=source.start_lost,
         ),
         decision,
     )
+
+
+def stores_of(source: Source) -> SourceStores:
+    """The stores of this source, for another one of the same process."""
+    own = source.options
+    ended = None if own.cap is None else own.cap.ended
+    return SourceStores(own.reaped_rows, own.future_signs, own.first_seen, own.local_columns, own.holds, ended)
+
+
+def origin(settings: Settings, source: SourceSettings, name: str) -> str:
+    """Where a setting of the source was set."""
+    return settings.origins.get(dotted(("sources", source.name, name)), "default")
+
+
+def _cap(settings: Settings, source: SourceSettings, ended: EndedLately | None) -> EndingCap | None:
+    if source.most is None or ended is None:
+        return None
+    return EndingCap(source.most, origin(settings, source, "most"), ended)
 
 
 def is_watched(settings: Settings, source: SourceSettings) -> bool:

@@ -25,7 +25,7 @@ Jobs that exist only as an event log have no row to lock: see `reaper.source.eve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +33,11 @@ from sqlalchemy import Connection, Select, and_, select
 
 from reaper.database.dialect import dialect_of
 from reaper.errors import key_not_unique
-from reaper.model import Key, ReapedJob
+from reaper.model import JobHold, KeptJob, Key, ReapedJob
 from reaper.profile import Action, Related
 from reaper.source.deleted_rows import read_deleted_rows
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
+from reaper.source.kept_jobs import kept_by_hold, kept_by_kind
 from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Candidate, key_and_version
@@ -54,11 +55,14 @@ Transition = SingleStatementTransition | MultiStatementTransition
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """What became of a batch. Each job was reaped, or was locked by another transaction, or was lost: it changed."""
+    """What became of a batch. Each job was reaped, or was locked by another transaction, or was kept because of a hold
+    or of its kind, or was lost: it changed.
+    """
 
     reaped: Sequence[ReapedJob]
     lost: int
     locked: Sequence[Key]
+    kept: Sequence[KeptJob] = ()
 
 
 class BatchLocks:
@@ -68,6 +72,7 @@ class BatchLocks:
         self.still_running = compiler(still_running_query(rule))
         self.lock_rows = compiler(self.lock_query(rule))
         self.log_lock = EventLogLock(rule.tables, compiler)
+        self.never = compiler(_never_query(rule)) if rule.has_never else None
         self.related_row_locks = [
             (compiler(find), compiler(lock))
             for find, lock in (_related_rows(rule.tables, part) for part in rule.tables.profile.jobs.parts)
@@ -95,10 +100,13 @@ class Claim:
         *,
         predicate: Predicate = is_stale,
         action: str = "fail",
+        holds: Callable[[], Mapping[Key, JobHold]] = dict,
     ) -> None:
-        """`values` are those of the rule's parameters, and of the predicate's."""
+        """`values` are those of the rule's parameters, and of the predicate's. `holds` returns the jobs that operators
+        hold now, and is asked behind the locks of each batch.
+        """
         self._statements, self._values = statements, {**values, **audit_info.values}
-        self._reason = audit_info.reason.value
+        self._reason, self._holds = audit_info.reason.value, holds
         self._form = (action, predicate, tuple(audit_info.fields))
         self._width = len(statements.profile.jobs.key)
         self._post_transition, self._snapshots_left = PostTransition(statements), MAX_FOLLOWED
@@ -123,14 +131,32 @@ class Claim:
             jobs = self._statements.profile.jobs
             raise key_not_unique(jobs.table, jobs.key, example)
         unchanged = [key for key, version in locked_versions.items() if versions[key] == version]
-        complete = self._with_related_rows_locked(connection, unchanged)
+        kept = self.kept(connection, unchanged)
+        to_end = [key for key in unchanged if key not in kept] if kept else unchanged
+        complete = self._with_related_rows_locked(connection, to_end)
         if complete:
             locks.log_lock.acquire(connection, long_wait=long_wait)
         reaped = self._act(connection, complete) if complete else []
-        incomplete = set(unchanged) - set(complete)
+        incomplete = set(to_end) - set(complete)
         not_locked = [key for key in versions if key not in locked_versions or key in incomplete]
         locked = self._locked_by_others(connection, not_locked, versions) if not_locked else []
-        return ClaimResult(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
+        lost = len(batch) - len(reaped) - len(locked) - len(kept)
+        return ClaimResult(reaped=reaped, lost=lost, locked=locked, kept=list(kept.values()))
+
+    def kept(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, KeptJob]:
+        """Those of the jobs that are not ended, whoever asks for it: operators hold them, or their kind is never ended.
+
+        An operator who takes a hold after this waits for no lock: see `reaper.operations.hold`. Raises
+        StateUnavailable: then it is not known which jobs are held.
+        """
+        if not keys:
+            return {}
+        holds, never = self._holds(), self.locks(connection).never
+        kept = {key: kept_by_hold(holds[key]) for key in keys if key in holds}
+        if never is not None:
+            rows = never.execute(connection, key_parameters(keys)).all()
+            kept |= {tuple(row[:-1]): kept_by_kind(tuple(row[:-1]), row[-1]) for row in rows}
+        return kept
 
     def current(self, connection: Connection, keys: Sequence[Key]) -> list[Candidate]:
         """Those of the jobs that run, as they are now, whether another transaction holds their rows or not."""
@@ -210,6 +236,13 @@ def still_running_query(rule: Rule) -> Select[Any]:
     """Those jobs of a batch that run."""
     tables, jobs = rule.tables, rule.tables.jobs
     return key_and_version(rule).where(and_(tables.key_in_batch(jobs), tables.running(jobs)))
+
+
+def _never_query(rule: Rule) -> Select[Any]:
+    """Those jobs of a batch whose kind is never ended, and the pattern that says so."""
+    jobs, never = rule.tables.jobs, rule.never(rule.tables.jobs)
+    found = select(*rule.tables.key_text(jobs), never)
+    return found.where(rule.tables.key_in_batch(jobs), rule.tables.running(jobs), never.is_not(None))
 
 
 def _related_rows(tables: ProfileTables, part: Related) -> tuple[Select[Any], Select[Any]]:

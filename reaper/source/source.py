@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import Connection, TableClause
@@ -18,21 +19,23 @@ from reaper.database.errors import ErrorKind, classify
 from reaper.database.lease import Lease
 from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
-from reaper.errors import RowsHidden, TableReplaced
+from reaper.errors import QuietTime, RowsHidden, TableReplaced
 from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
-from reaper.model import FutureSigns, Key, LockHolder, ReapedJob, Reason, Thresholds
+from reaper.model import FutureSigns, JobHold, Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.columns import TableColumn
 from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
 from reaper.source.audit_trail import AuditEvent
 from reaper.source.database_access import DatabaseAccess
+from reaper.source.ending_cap import EndingCap
 from reaper.source.event_log_lock import locks_log
 from reaper.source.first_seen import jobs_without_start
 from reaper.source.future_signs import add_found, future_states
 from reaper.source.interrupted_jobs import Restart, interrupted_predicate
 from reaper.source.job_lookup import JobLookup
+from reaper.source.kept_jobs import JobHolds
 from reaper.source.local_columns import local_columns
 from reaper.source.local_signs import APART_SECONDS, LocalLook, compare, describe_proof, look, offset_text
 from reaper.source.post_transition import PostTransition
@@ -51,6 +54,7 @@ from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
 from reaper.staleness.moments_of_reaps import KeptReap, ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
+from reaper.staleness.quiet_times import ALWAYS_LOUD, QuietTimes
 from reaper.staleness.unknown_moments import columns_without_zone
 
 _SPELLING_SECONDS = 10.0
@@ -67,8 +71,10 @@ class SourceOptions:
     `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds. `reaped_rows`
     keeps what the reaper wrote to rows, and is asked for it; `remembers`: another source wants to know what this one
     writes, or this one itself. `future_signs` keeps which signs of life in the future were seen, `first_seen`
-    when jobs without a start were, `local_columns` which columns are proven to be in local time. Jobs of a log
-    whose start was lost are looked for with "show"; with "end", sweeps end them too.
+    when jobs without a start were, `local_columns` which columns are proven to be in local time, `holds` which jobs
+    operators hold. Jobs of a log whose start was lost are looked for with "show"; with "end", sweeps end them too. Jobs
+    of a kind that matches one of the patterns in `never` are not ended, and none is ended while it is `quiet`. `cap`
+    holds sweeps that would end too many in a while.
     """
 
     action: str = "fail"
@@ -79,6 +85,11 @@ class SourceOptions:
     future_signs: SeenStates | None = None
     first_seen: SeenStates | None = None
     local_columns: SeenStates | None = None
+    holds: JobHolds | None = None
+    cap: EndingCap | None = None
+    never: tuple[str, ...] = ()
+    quiet: QuietTimes = ALWAYS_LOUD
+    never_origin: str = "default"
     remembers: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
 
@@ -124,7 +135,12 @@ class Source(DatabaseAccess):
         self.lookup_schemas = tuple(dict.fromkeys((*profile.search_path, *spelling.type_schemas)))
         silent = tuple(silent_tables(profile))
         rule_parameters = RuleParameters(
-            self.thresholds, self.options.queues, self.options.max_age, silent, columns_without_zone(profile)
+            self.thresholds,
+            self.options.queues,
+            self.options.max_age,
+            silent,
+            columns_without_zone(profile),
+            self.options.never,
         )
         self.statements = SourceStatements(profile, rule_parameters, self._schemas, self._identities)
         self.profile = profile = self.statements.profile
@@ -188,6 +204,7 @@ class Source(DatabaseAccess):
         Raises DatabaseUnavailable when the database takes no changes now, TableReplaced when a name leads to another
         table that is not known to be a copy of the one before, KeyNotUnique when running jobs have one key.
         """
+        downtime.quiet = self.options.quiet
         if not downtime.has_contact and downtime.before_first_contact is not None:
             downtime.before_first_contact(self, connection, downtime)
         started = time.monotonic()
@@ -389,7 +406,41 @@ class Source(DatabaseAccess):
         if audit_info.action is None and chosen_action in self.profile.actions and chosen_action != "fail":
             # A choice between two names the action of each job itself.
             audit_info = replace(audit_info, action=chosen_action)
-        return Claim(self.statements, values, audit_info, predicate=predicate, action=chosen_action)
+        return Claim(
+            self.statements,
+            values,
+            audit_info,
+            predicate=predicate,
+            action=chosen_action,
+            holds=lambda: self.holds(context),
+        )
+
+    def holds(self, context: EvaluationContext) -> Mapping[Key, JobHold]:
+        """The jobs that operators hold, as of this moment. Raises StateUnavailable: then it is not known."""
+        return self._holds(context.now)
+
+    def holds_now(self) -> Mapping[Key, JobHold]:
+        """The same now; none before `begin_evaluation`. Raises StateUnavailable."""
+        return {} if self._downtime is None else self._holds(self._downtime.estimated_now)
+
+    def _holds(self, now: datetime) -> Mapping[Key, JobHold]:
+        if self.options.holds is None:
+            return {}
+        return {key: hold for key, hold in self.options.holds.of(self.name).items() if hold.until > now}
+
+    def quiet_until(self) -> datetime | None:
+        """The end of the quiet time that it is now, by the database's clock; None when it is not quiet.
+
+        After `begin_evaluation`.
+        """
+        if self._downtime is None or not self.options.quiet.times:
+            return None
+        return self.options.quiet.until(self._downtime.estimated_now)
+
+    def require_not_quiet(self) -> None:
+        """Raises QuietTime, which says until when, and what passes. After `begin_evaluation`."""
+        if (until := self.quiet_until()) is not None:
+            raise QuietTime(self.options.quiet.refusal(until))
 
     def fallback_claim(
         self, context: EvaluationContext, audit_info: AuditInfo, restart: Restart | None = None

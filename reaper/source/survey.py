@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -26,10 +26,14 @@ MAX_READ, MAX_SPARED = "reaper_max_read", "reaper_max_spared"
 
 
 class Candidate(NamedTuple):
-    """A stale job as the survey saw it. When it is locked, its `version` must still be the same."""
+    """A stale job as the survey saw it. When it is locked, its `version` must still be the same.
+
+    `never` is the pattern for kinds that are never ended which its kind matches: it is left alone.
+    """
 
     key: Key
     version: tuple[Any, ...]
+    never: str | None = None
 
 
 class SurveyCounts(NamedTuple):
@@ -51,6 +55,7 @@ class Survey:
 
     def __init__(self, statements: SourceStatements) -> None:
         self._statements, self._width = statements, len(statements.profile.jobs.key)
+        self._has_never = statements.new_rule().has_never
         self.row_witnesses = tuple(witness.witness for witness in row_witnesses(statements.profile))
         """The witnesses whose signs are rows that belong to one job each."""
 
@@ -78,9 +83,19 @@ class Survey:
         """All counts except the stale jobs, which the candidates count."""
         return self.count(connection, context, None).census
 
-    def census_with_stale(self, connection: Connection, context: EvaluationContext) -> JobCounts:
-        """All counts, by two reads of the running jobs."""
-        return with_stale(self.census(connection, context), self.count_stale(connection, context))
+    def census_with_stale(
+        self, connection: Connection, context: EvaluationContext, holds: Collection[Key] = ()
+    ) -> JobCounts:
+        """All counts, by two reads of the running jobs. `holds` are the jobs that operators hold."""
+        census = with_stale(self.census(connection, context), self.count_stale(connection, context))
+        if not census.stale or not (holds or self._has_never):
+            return census
+        return replace(census, kept=self._count_kept(connection, context, holds))
+
+    def _count_kept(self, connection: Connection, context: EvaluationContext, holds: Collection[Key]) -> int:
+        values = self._statements.values(context) | key_parameters(list(holds))
+        queries = [*([never_count_query] if self._has_never else []), *([held_count_query] if holds else [])]
+        return sum(int(self._statements.execute(connection, values, query).scalar_one()) for query in queries)
 
     def count_stale(self, connection: Connection, context: EvaluationContext) -> int:
         counted = self._statements.execute(connection, self._statements.values(context), stale_count_query)
@@ -95,10 +110,10 @@ class Survey:
         return self._streamed(connection, {}, running_query)
 
     def _streamed(self, connection: Connection, values: Values, query: Query) -> Iterator[Candidate]:
-        width = self._width
+        width, end = self._width, -1 if self._has_never else None
         for row in self._statements.stream(connection, values, query):
             if is_whole(key := tuple(row[:width])):
-                yield Candidate(key, tuple(row[width:]))
+                yield Candidate(key, tuple(row[width:end]), row[-1] if self._has_never else None)
 
     def signs_of(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[JobSigns]:
         """Those of the jobs that run."""
@@ -157,6 +172,7 @@ def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
         oldest_started_epoch=min(oldest, default=None),
         most_overdue=max(one.most_overdue, other.most_overdue),
         refused=one.refused + other.refused,
+        kept=one.kept + other.kept,
         without_start=one.without_start + other.without_start,
         start_unknown=one.start_unknown + other.start_unknown,
         vanished=(*one.vanished, *other.vanished),
@@ -221,19 +237,38 @@ def _of_few(rule: Rule, few: CTE) -> Rule:
 
 def candidates_query(rule: Rule) -> Select[Any]:
     """Every stale job."""
-    return _stale(rule, lambda jobs: _key_and_version(rule, jobs))
+    return _stale(rule, lambda jobs: _candidates(rule, jobs))
 
 
 def running_query(rule: Rule) -> Select[Any]:
     """Every running job."""
     jobs = rule.tables.jobs
-    return key_and_version(rule).where(rule.tables.search_condition(jobs), rule.tables.running(jobs))
+    return select(*_candidates(rule, jobs)).where(rule.tables.search_condition(jobs), rule.tables.running(jobs))
+
+
+def _candidates(rule: Rule, jobs: FromClause) -> list[Element]:
+    """The columns of a `Candidate`; the last one only where kinds are configured that are never ended."""
+    never = [rule.never(jobs).label("reaper_never")] if rule.has_never else []
+    return [*_key_and_version(rule, jobs), *never]
 
 
 def stale_count_query(rule: Rule) -> Select[Any]:
     """The number of stale jobs."""
     found = _stale(rule, lambda jobs: [literal(1).label("found")]).subquery(reserved_alias("stale"))  # noqa: ARG005
     return select(func.count()).select_from(found)
+
+
+def never_count_query(rule: Rule) -> Select[Any]:
+    """The number of stale jobs whose kind is never ended."""
+    found = _stale(rule, lambda jobs: [rule.never(jobs).label("never")]).subquery(reserved_alias("stale"))
+    return select(func.count(found.c.never)).select_from(found)
+
+
+def held_count_query(rule: Rule) -> Select[Any]:
+    """How many of a few jobs are stale, and of a kind that is ended."""
+    rule, jobs = rule.of_batch(), rule.tables.jobs
+    counted = select(func.count()).select_from(rule.from_jobs(jobs))
+    return counted.where(rule.tables.key_in_batch(jobs), rule.still_stale(jobs), rule.never(jobs).is_(None))
 
 
 def newly_spared_query(rule: Rule) -> Select[Any]:

@@ -258,6 +258,10 @@ class TextIn(DialectCondition):
     pass
 
 
+class LikePattern(DialectCondition):
+    pass
+
+
 class EqualsTypedText(DialectCondition):
     pass
 

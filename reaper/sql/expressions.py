@@ -64,6 +64,7 @@ __all__ = [
     "key_in_batch",
     "key_value",
     "largest_number",
+    "matches_glob",
     "newest",
     "not_before",
     "now",
@@ -276,6 +277,13 @@ def count_if(*conditions: ColumnElement[bool]) -> Element:
 def text_in(text: Element, values: Element) -> ColumnElement[bool]:
     """A text is one of those of a parameter of type TEXTS."""
     return elements.TextIn(text, values)
+
+
+def matches_glob(text: Element, pattern: str) -> ColumnElement[bool]:
+    """A text, made by `text_of`, matches this pattern as a whole: `*` is any text, `?` one character. Case counts."""
+    escaped = "".join(f"!{character}" if character in "!%_" else character for character in pattern)
+    like = escaped.replace("*", "%").replace("?", "_")
+    return elements.LikePattern(text, literal(like, String))
 
 
 def not_before(column: Element, moment: Element) -> ColumnElement[bool]:

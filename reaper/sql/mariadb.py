@@ -232,6 +232,11 @@ def text_in(text: Element, values: Element) -> Element:
     return RawSql([text, " IN (SELECT v FROM JSON_TABLE(", values, f", '$[*]' {rows}) reaper_one_of)"])
 
 
+@mariadb(elements.LikePattern)
+def like_pattern(text: Element, pattern: Element) -> Element:
+    return text.like(pattern, escape="!")
+
+
 @mariadb(elements.AddSeconds)
 def add_seconds(moment: Element, seconds: Element) -> Element:
     return func.timestampadd(_MICROSECOND, _rounded(seconds * literal_column("1e6", Numeric)), moment)

@@ -181,6 +181,12 @@ def text_in(text: Element, values: Element) -> Element:
     return text == func.any(values)
 
 
+@postgresql(elements.LikePattern)
+def like_pattern(text: Element, pattern: Element) -> Element:
+    # A collation of its own: LIKE does not know those that take different texts for equal.
+    return text.collate("C").like(pattern, escape="!")
+
+
 @postgresql(elements.AddSeconds)
 def add_seconds(moment: Element, seconds: Element) -> Element:
     return moment + func.make_interval(0, 0, 0, 0, 0, 0, cast(seconds, Float))

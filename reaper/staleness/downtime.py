@@ -11,25 +11,30 @@ Three things are downtime:
   only the time from then to the server's start is downtime;
 - a jump of the database's clock: time that passed on that clock and not on ours did not pass for any worker.
 
+The quiet times of the source, which are its maintenance windows, do not count either.
+
 After each, workers get a grace to reconnect. A grace of 0 means that silence across restarts is trusted; outages that
-this process saw are subtracted all the same.
+this process saw, and quiet times, are subtracted all the same.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from reaper.model import DISTANT_PAST, ServerClock
 from reaper.staleness.audible_time import AudibleSpan, Interval, SilenceCutoff, audible_spans, cutoff_of
+from reaper.staleness.quiet_times import ALWAYS_LOUD
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
 _MAX_INTERVALS = 1000
 _MAX_REMEMBERED = 100
+_QUIET_BACK = timedelta(days=60)
+"""Earlier quiet times count as audible: to stall windows that reach back for so long, they make little difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class DowntimeTracker:
         """Why nothing is known of the time before the first contact."""
         self.before_first_contact: Callable[[Any, Any, DowntimeTracker], None] | None = None
         """Is called with the source, a connection and the tracker itself, and may `resume`."""
+        self.quiet = ALWAYS_LOUD
+        """The quiet times of the source."""
         self._lock = threading.Lock()
 
     def copy(self) -> DowntimeTracker:
@@ -80,7 +87,7 @@ class DowntimeTracker:
             other._created_at, other._last, other._last_tick = self._created_at, self._last, self._last_tick
             other._failed, other._downtime = self._failed, list(self._downtime)
             other._interruption, other.unknown_because = self._interruption, self.unknown_because
-            other.before_first_contact = self.before_first_contact
+            other.before_first_contact, other.quiet = self.before_first_contact, self.quiet
             return other
 
     @property
@@ -169,7 +176,7 @@ class DowntimeTracker:
         if self._last is None:
             self._failed = True
             return
-        now = self._last.now + timedelta(seconds=self._monotonic() - self._last_tick)
+        now = self.estimated_now
         self._add(now - timedelta(seconds=seconds), now + self._grace)
 
     def record_replacement(self, why: str) -> None:
@@ -213,13 +220,7 @@ class DowntimeTracker:
 
     def _add(self, start: datetime, end: datetime) -> None:
         """Keep the intervals apart and in order: overlapping ones are merged, and so are the oldest two of too many."""
-        apart = []
-        for a, b in self._downtime:
-            if b < start or end < a:
-                apart.append((a, b))
-            else:
-                start, end = min(a, start), max(b, end)
-        downtime = sorted([*apart, (start, end)])
+        downtime = _merged([*self._downtime, (start, end)])
         if len(downtime) > _MAX_INTERVALS:
             downtime[:2] = [(downtime[0][0], downtime[1][1])]
         self._downtime = downtime
@@ -241,10 +242,29 @@ class DowntimeTracker:
             raise ValueError("there was no contact with the database yet")
         return self._last.now
 
+    @property
+    def estimated_now(self) -> datetime:
+        """The database's clock now, by the time that has passed here since the last contact."""
+        return self.now + timedelta(seconds=self._monotonic() - self._last_tick)
+
     def cutoff(self, stall_seconds: float) -> SilenceCutoff:
-        """Walk back `stall_seconds` from the last contact, stepping over downtime."""
+        """Walk back `stall_seconds` from the last contact, stepping over downtime and quiet times."""
         return cutoff_of(self.audible_spans(), stall_seconds)
 
     def audible_spans(self) -> tuple[AudibleSpan, ...]:
         """How far back stall windows of any length reach from the last contact."""
-        return audible_spans(self.now, self._downtime)
+        if not self.quiet.times:
+            return audible_spans(self.now, self._downtime)
+        quiet = ((start, end + self._grace) for start, end in self.quiet.between(self.now - _QUIET_BACK, self.now))
+        return audible_spans(self.now, _merged([*self._downtime, *quiet]))
+
+
+def _merged(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same time, as intervals that are apart and in order."""
+    merged = list[Interval]()
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end)
+        else:
+            merged.append((start, end))
+    return merged

@@ -59,7 +59,8 @@ class RuleParameters:
     """Makes the parameters for one set of thresholds.
 
     `queues` are those of jobs whose queue no column names. `silent_witnesses` are the numbers of the witnesses to which
-    what the reaper wrote is no sign of life. `columns_without_zone` are those whose moments may be unknown.
+    what the reaper wrote is no sign of life. `columns_without_zone` are those whose moments may be unknown. `never` are
+    patterns: jobs of a kind that matches one are judged, and not ended.
     """
 
     thresholds: Thresholds
@@ -67,6 +68,7 @@ class RuleParameters:
     max_age_seconds: float | None = None
     silent_witnesses: Collection[int] = ()
     columns_without_zone: tuple[TableColumn, ...] = ()
+    never: tuple[str, ...] = ()
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of one evaluation. Without a previous one, no job was past its timeout then."""

@@ -241,6 +241,19 @@ class Rule:
         name = select(func.max(sql.text_of(names.c[kind_name.column]))).where(*same).correlate(jobs).scalar_subquery()
         return func.coalesce(name, kind)
 
+    @property
+    def has_never(self) -> bool:
+        """Whether jobs of some kinds are never ended."""
+        return bool(self._parameters.never) and self._jobs.kind is not None
+
+    def never(self, jobs: FromClause) -> Element:
+        """The first configured pattern for kinds that are never ended which the job's kind matches; NULL for none."""
+        if not self.has_never:
+            return sql.null_text()
+        kind = self.kind(jobs)
+        patterns = ((sql.matches_glob(kind, glob), literal(glob, String)) for glob in self._parameters.never)
+        return case(*patterns, else_=sql.null_text())
+
     def newest_signs(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
         """The newest sign of each witness of the profile, or of these, as it counts; NULL where there is none."""
         return [self._signs.newest(witness, jobs) for witness in (self._witnesses if witnesses is None else witnesses)]

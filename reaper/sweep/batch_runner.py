@@ -25,8 +25,8 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.common.background_gc import gc_in_background_thread
 from reaper.database.errors import ErrorKind, classify, is_timeout, short_message
-from reaper.errors import DatabaseUnavailable, LogBusy, PartialTransition
-from reaper.model import FailedTransition, Key, ReapedJob
+from reaper.errors import DatabaseUnavailable, LogBusy, PartialTransition, StateUnavailable
+from reaper.model import FailedTransition, KeptJob, Key, ReapedJob
 from reaper.source import Candidate, Claim, Source
 from reaper.sweep.batch_bisection import BatchBisection
 
@@ -50,10 +50,11 @@ class BatchResult:
     reaped: list[ReapedJob] = field(default_factory=list)
     lost: int = 0
     locked: list[Key] = field(default_factory=list)
+    kept: list[KeptJob] = field(default_factory=list)
     failures: list[FailedTransition] = field(default_factory=list)
     cut_off: list[Candidate] = field(default_factory=list)
     longest: float = 0.0
-    error: DBAPIError | None = None
+    error: DBAPIError | StateUnavailable | None = None
 
 
 class BatchRunner:
@@ -86,7 +87,8 @@ class BatchRunner:
     def run(self, connection: Connection, batches: Iterable[Sequence[Candidate]]) -> Iterator[BatchResult]:
         """End batch after batch, and yield what became of them. `batches` is read as they are needed.
 
-        Raises DBAPIError when a statement cannot be run at all; batches in progress are finished and yielded first.
+        Raises DBAPIError when a statement cannot be run at all, and StateUnavailable when it is not known which jobs
+        are held; batches in progress are finished and yielded first.
         """
         waiting = iter(batches)
         first = list(islice(waiting, self._max_connections))
@@ -151,7 +153,7 @@ class BatchRunner:
                 self._run_piece(connection, result, piece)
                 more = not whole and time.monotonic() < end and not self.out_of_time
                 piece = self._bisection.next_piece() if more else None
-        except DBAPIError as error:
+        except (DBAPIError, StateUnavailable) as error:
             # Parts of the batch may be done: they are reported with the error, not lost to it.
             result.error = error
         finally:
@@ -192,6 +194,7 @@ class BatchRunner:
         result.reaped += claimed.reaped
         result.lost += claimed.lost
         result.locked += claimed.locked
+        result.kept += claimed.kept
 
     def _refuse(
         self,

@@ -20,12 +20,12 @@ class Breaker:
         return cls(settings.breaker_min, settings.breaker_share)
 
     def opens(self, census: JobCounts) -> bool:
-        """Whether a sweep with these counts is held. Jobs that were refused before have not fallen silent just now; all
-        are held whose signs have vanished.
+        """Whether a sweep with these counts is held. Jobs that were refused before have not fallen silent just now, and
+        those that are kept are not ended; all are held whose signs have vanished.
         """
-        stale, running = census.stale - census.refused, census.running - census.refused
+        stale, running = _counted(census)
         if census.vanished:
-            return census.stale > 0
+            return census.stale > census.kept
         return stale > self.minimum and stale > self.share * running
 
     def reason(self, census: JobCounts) -> str:
@@ -35,11 +35,17 @@ class Breaker:
                 f"the signs of life of {', '.join(census.vanished)} have vanished: running jobs that had some have "
                 f"none at all any more, and {census.stale} stale jobs may be alive"
             )
-        stale, running = census.stale - census.refused, census.running - census.refused
+        stale, running = _counted(census)
         return (
             f"{stale} of {running} running jobs fell silent: more than {self.minimum} "
             f"and more than {self.share:.0%} of them"
         )
+
+
+def _counted(census: JobCounts) -> tuple[int, int]:
+    """The stale and the running jobs that count. A job that is kept may have been refused before: then neither."""
+    left_out = census.refused + census.kept
+    return max(0, census.stale - left_out), max(0, census.running - left_out)
 
 
 def look_first(source: str) -> str:

@@ -35,7 +35,7 @@ class CandidateSpool:
         remaining = self.count
         while remaining:
             # Safe to unpickle: this process has written it, to a file that no other process can open.
-            batch = [Candidate(key, claim) for key, claim in pickle.load(self._file)]  # noqa: S301
+            batch = [Candidate(*fields) for fields in pickle.load(self._file)]  # noqa: S301
             remaining -= len(batch)
             yield batch
 

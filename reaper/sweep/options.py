@@ -20,8 +20,8 @@ class SweepOptions:
     """How one sweep is to be done.
 
     Both callables are asked between batches: `should_stop` ends the sweep; `is_halted` ends it too, and a sweep that
-    begins halted still surveys. The breaker does not hold a sweep with `force`, nor one with at most
-    `override_breaker_up_to` stale jobs, which is the number that the person who released it has seen.
+    begins halted still surveys. Neither the breaker nor the cap of a source holds a sweep with `force`, nor one with at
+    most `override_breaker_up_to` stale jobs, which is the number that the person who released it has seen.
     """
 
     host: str
@@ -45,7 +45,11 @@ class SweepOptions:
         )
 
     def held_by_breaker(self, census: JobCounts) -> bool:
-        return self.breaker.opens(census) and not self.force and census.stale > self.override_breaker_up_to
+        return self.breaker.opens(census) and not self.released(census)
+
+    def released(self, census: JobCounts) -> bool:
+        """Whether a person has seen these counts, and lets the sweep go through."""
+        return self.force or 0 < census.stale <= self.override_breaker_up_to
 
 
 def new_sweep_id() -> str:

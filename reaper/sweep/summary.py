@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reaper.common import messages
 from reaper.common.terminal import shown
-from reaper.model import LockedCandidate, Outcome, RefusalCause, SweepReport
+from reaper.model import KeptJob, LockedCandidate, Outcome, RefusalCause, SweepReport
 from reaper.sweep.breaker import Breaker, look_first
 
 _MAX_ERROR_LENGTH = 200
@@ -21,7 +21,7 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
     if report.dry_run and report.census is not None:
         yield from _preview(report, breaker)
     elif report.outcome is Outcome.HELD and report.census is not None:
-        yield f"Held by the breaker: {breaker.reason(report.census)}."
+        yield f"Held by the {describe_hold(report, breaker)}."
         yield f"{look_first(report.source)}. If they are dead, `reaper sweep --force` goes through once."
     elif report.outcome is Outcome.STANDBY and not report.reaped:
         yield "Not swept: another replica holds the lease."
@@ -29,6 +29,8 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield f"Reaped {report.reaped} stale job(s)."
     if report.outcome is Outcome.HALTED:
         yield "Halted: nothing more is ended."
+    if report.outcome is Outcome.QUIET:
+        yield f"Quiet until {report.quiet_until}: nothing more is ended."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest waits for the next sweep."
     if report.census is not None:
@@ -48,6 +50,7 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield f"{why}; its jobs are left alone."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
+    yield from kept_lines(report.kept, report.census.kept if report.census else len(report.kept))
     yield from locked_lines(report)
     yield from refused_lines(report.refusals)
     if report.postponed:
@@ -61,11 +64,26 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
 def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
     if report.census is None:
         return
-    if report.census.stale > len(report.would_reap):
-        yield f"... and {report.census.stale - len(report.would_reap)} more."
-    yield f"Would reap {report.census.stale} stale job(s). Nothing was changed."
+    would_reap = report.census.stale - report.census.kept
+    if would_reap > len(report.would_reap):
+        yield f"... and {would_reap - len(report.would_reap)} more."
+    yield f"Would reap {would_reap} stale job(s). Nothing was changed."
     if breaker.opens(report.census):
         yield f"The breaker would hold this sweep: {breaker.reason(report.census)}. {look_first(report.source)}."
+
+
+def describe_hold(report: SweepReport, breaker: Breaker) -> str:
+    """Which of breaker and cap holds a sweep, and why."""
+    if report.cap is not None:
+        return f"cap: {report.cap}"
+    return f"breaker: {breaker.reason(report.census)}" if report.census else "breaker"
+
+
+def kept_lines(kept: Sequence[KeptJob], total: int) -> Iterator[str]:
+    """Jobs that are left alone because operators hold them, or because of their kind."""
+    yield from (f"Left alone, {job.why}: {messages.format_key(job.key)}" for job in kept)
+    if total > len(kept):
+        yield f"... and {total - len(kept)} more that are held, or of a kind that is never ended."
 
 
 def refused_lines(refusals: Iterable[RefusalCause]) -> Iterator[str]:
@@ -129,10 +147,14 @@ def _outcome(report: SweepReport) -> str:
             return f"swept, {running} running, {spared} spared, {report.reaped} reaped"
         case Outcome.STANDBY:
             return "stands by, another replica sweeps"
+        case Outcome.HELD if report.cap is not None:
+            return f"held by the cap, {stale} of {running} running jobs fell silent"
         case Outcome.HELD:
             return f"breaker open, {stale} of {running} running jobs fell silent"
         case Outcome.HALTED:
             return f"halted, {running} running, {stale} stale"
+        case Outcome.QUIET:
+            return f"quiet until {report.quiet_until}, {running} running, {stale} stale"
         case Outcome.STOPPED:
             return "stopped between two batches"
         case Outcome.FAILED:

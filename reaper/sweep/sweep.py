@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -13,13 +13,15 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, KeyNotUnique, RowsHidden, SpellingUnclear
+from reaper.errors import DatabaseUnavailable, KeyNotUnique, RowsHidden, SpellingUnclear, StateUnavailable
 from reaper.model import (
     DowntimeNotice,
     Evidence,
     FailedTransition,
     FutureSigns,
     JobCounts,
+    JobHold,
+    KeptJob,
     Key,
     LockedCandidate,
     Outcome,
@@ -27,6 +29,8 @@ from reaper.model import (
     Verdict,
 )
 from reaper.source import AuditInfo, Candidate, Source, add_counts, with_stale
+from reaper.source.ending_cap import Places
+from reaper.source.kept_jobs import KeptTally, without_kept
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchResult, BatchRunner
@@ -85,6 +89,10 @@ class _SweepRun:
         self.unknown_moments: tuple[str, ...] = ()
         self.future_signs_trouble: str | None = None
         self.slow_survey = SlowSurvey(source, source_state)
+        self.holds: Mapping[Key, JobHold] = {}
+        self.kept = KeptTally(MAX_LISTED)
+        self.cap_reason: str | None = None
+        self.quiet_until: str | None = None
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
@@ -114,12 +122,31 @@ class _SweepRun:
         if self.options.dry_run:
             self._preview(connection, context, spools)
             return Outcome.DONE
+        if self._is_quiet():
+            return Outcome.QUIET
         if self.options.held_by_breaker(census):
             return Outcome.HELD
         if census.vanished and census.stale:
             self.source_state.sign_sample.forget()
         if self.options.is_halted():
             return Outcome.HALTED
+        with self._places(census) as places:
+            if places.held is not None:
+                self.cap_reason = places.held
+                return Outcome.HELD
+            try:
+                return self._end_stale(connection, context, spools)
+            finally:
+                places.used = self.reaped
+
+    def _places(self, census: JobCounts) -> AbstractContextManager[Places]:
+        """The places of these jobs under the cap of the source."""
+        if (cap := self.source.options.cap) is None:
+            return nullcontext(Places())
+        jobs = max(0, census.stale - census.kept - census.refused)
+        return cap.places(self.source.name, jobs, released=self.options.released(census))
+
+    def _end_stale(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
         outcome = Outcome.DONE
         try:
             for view, spool in spools.items():
@@ -139,7 +166,7 @@ class _SweepRun:
         self.source_state.liveness, self.source_state.liveness_at = context.liveness, time.monotonic()
         self.asked_probe = context.liveness is not None
         self.witness_trouble = context.liveness.trouble if context.liveness else None
-        acting = not self.options.dry_run and not self.options.is_halted()
+        acting = not (self.options.dry_run or self.options.is_halted() or self._is_quiet())
         if context.liveness is not None and self.witness_trouble is None and acting:
             self.revocation.retry_earlier(context.liveness)
         return context
@@ -173,6 +200,7 @@ class _SweepRun:
     def _survey(self, connection: Connection, context: EvaluationContext, spools: Spools) -> JobCounts:
         """One read finds all candidates; batches then go by key."""
         self.slow_survey.sweep_begins(connection)
+        self.holds = self.source.holds(context)
         self.census = self._survey_view(connection, context, self.source, spools[self.source])
         if (lost := self.source.start_lost) in spools:
             self.start_lost = self._survey_start_lost(connection, context, lost, spools)
@@ -197,7 +225,18 @@ class _SweepRun:
             spool.fill(view.survey.stream(connection, context))
         self.newly_overdue += newly_overdue
         refused = self.source_state.refused_jobs.count_among(spool.batches())
-        return replace(with_stale(census, spool.count), refused=refused)
+        kept = self._count_kept(spool)
+        return replace(with_stale(census, spool.count), refused=refused, kept=kept)
+
+    def _count_kept(self, spool: CandidateSpool) -> int:
+        """How many of the candidates are kept; the first of all views are listed."""
+        if not (self.holds or self.source.options.never):
+            return 0
+        before = self.kept.total
+        for batch in spool.batches():
+            for _ in self.kept.take_out(batch, self.holds):
+                pass
+        return self.kept.total - before
 
     def _survey_start_lost(
         self, connection: Connection, context: EvaluationContext, lost: Source, spools: Spools
@@ -251,7 +290,8 @@ class _SweepRun:
         return [key for keys in spared for key in keys][:limit]
 
     def _preview(self, connection: Connection, context: EvaluationContext, spools: Spools) -> None:
-        candidates = ((view, batch) for view, spool in spools.items() for batch in spool.batches())
+        in_batches = ((view, batch) for view, spool in spools.items() for batch in spool.batches())
+        candidates = ((view, list(without_kept(batch, self.holds))) for view, batch in in_batches)
         for view, batch in candidates:
             with self.source.transaction(connection, read_only=True):
                 keys = [c.key for c in batch][: MAX_LISTED - len(self.would_reap)]
@@ -277,7 +317,8 @@ class _SweepRun:
             for batch in spool.batches():
                 if should_stop():
                     return
-                if fresh := refused_jobs.set_aside(batch, aside):
+                # A claim leaves them alone, too; but there is no need to lock their rows.
+                if fresh := refused_jobs.set_aside(list(without_kept(batch, self.holds)), aside):
                     yield fresh
 
         def refused_before() -> Iterator[list[Candidate]]:
@@ -304,14 +345,23 @@ class _SweepRun:
             return Outcome.STOPPED
         if self.options.is_halted():
             return Outcome.HALTED
+        if self._is_quiet():
+            return Outcome.QUIET
         if self.lease is not None and not self.lease.renew_if_due():
             return Outcome.STANDBY
         return None
+
+    def _is_quiet(self) -> bool:
+        """Asked again before each batch: quiet time may begin meanwhile."""
+        until = self.source.quiet_until()
+        self.quiet_until = None if until is None else until.isoformat()
+        return until is not None
 
     def _record_batch(self, context: EvaluationContext, result: BatchResult) -> None:
         self.reaped += len(result.reaped)
         self.lost += result.lost
         self.locked += result.locked
+        self._record_kept(result.kept)
         self.refused_now += len(result.failures)
         self.failures += result.failures[: MAX_LISTED - len(self.failures)]
         self.longest_transaction = max(self.longest_transaction, result.longest)
@@ -320,6 +370,13 @@ class _SweepRun:
         if result.reaped:
             self.listener.reaped(self.source.name, self.id, result.reaped)
         self.revocation.revoke_tasks_of(result.reaped, context.liveness)
+
+    def _record_kept(self, kept: Sequence[KeptJob]) -> None:
+        """Jobs that an operator has held since the survey."""
+        for job in kept:
+            self.kept.add(job)
+        if kept and self.census is not None:
+            self.census = replace(self.census, kept=self.kept.total)
 
     # --- locked rows -------------------------------------------------------------------------------------------
 
@@ -362,7 +419,7 @@ def sweep(
         outcome = state.run()
     except DatabaseUnavailable as problem:
         outcome, error, away, deaf = Outcome.FAILED, str(problem), True, True
-    except (DBAPIError, KeyNotUnique, RowsHidden, SpellingUnclear) as problem:
+    except (DBAPIError, KeyNotUnique, RowsHidden, SpellingUnclear, StateUnavailable) as problem:
         outcome, error = Outcome.FAILED, short_message(problem)
         kind = classify(problem) if isinstance(problem, DBAPIError) else None
         away = kind is ErrorKind.UNAVAILABLE
@@ -433,4 +490,7 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         start_lost_trouble=state.start_lost_trouble,
         future_signs=state.future_signs,
         future_signs_trouble=None if outcome is Outcome.FAILED else state.future_signs_trouble,
+        kept=tuple(state.kept.first),
+        cap=state.cap_reason,
+        quiet_until=state.quiet_until if outcome is Outcome.QUIET else None,
     )

@@ -25,7 +25,7 @@ from reaper.scheduling.scheduler import State, Supervisor
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import SourceGuards, held_by
+from reaper.sweep.left_jobs import SourceGuards, decisions, held_by
 from reaper.sweep.summary import sweep_summary
 from reaper.web.actions import AdminActions
 from reaper.web.read_cache import ReadCache
@@ -151,7 +151,7 @@ class AdminService:
         Raises NoSuchSource.
         """
         runner = self.registry[source].runner
-        return source_guards(
+        guards = source_guards(
             self.source_status(source),
             self.supervisor.state,
             self.supervisor.halt_switch.current,
@@ -159,6 +159,11 @@ class AdminService:
             runner.refusal,
             ends_start_lost=self.settings.sources[source].start_lost == "end",
         )
+        return guards.with_decisions_of(self.decisions(source, report))
+
+    def decisions(self, source: str, report: Report | None) -> SourceGuards:
+        """The holds, the quiet time and the cap of a source. Raises NoSuchSource."""
+        return decisions(self.registry[source].runner.source, self.census(source, report))
 
     def census(self, source: str, report: Report | None) -> JobCounts | None:
         """The newest counts of a source; None before the first. Raises NoSuchSource.

@@ -12,7 +12,7 @@ from reaper.errors import NoSuchSource, ProbeUnavailable
 from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
-from reaper.source.factory import create_source
+from reaper.source.factory import create_source, stores_of
 
 
 class CachedProbe:
@@ -69,17 +69,8 @@ class SourceRegistry:
 @contextmanager
 def with_other_settings(source: Source, settings: Settings, own: SourceSettings) -> Iterator[Source]:
     """A source with these settings, for one request. It shares what `source` knows of workers, reaps and spellings."""
-    shared = source.options
-    changed = create_source(
-        settings,
-        own,
-        reaped_rows=shared.reaped_rows,
-        future_signs=shared.future_signs,
-        first_seen=shared.first_seen,
-        local_columns=shared.local_columns,
-        decision=source.decision,
-    )
-    changed.options = replace(changed.options, probe=shared.probe)
+    changed = create_source(settings, own, stores=stores_of(source), decision=source.decision)
+    changed.options = replace(changed.options, probe=source.options.probe)
     try:
         yield changed
     finally:
@@ -87,16 +78,8 @@ def with_other_settings(source: Source, settings: Settings, own: SourceSettings)
 
 
 def _reading(settings: Settings, runner: SourceRunner) -> Source:
-    shared, decision = runner.source.options, runner.source.decision
-    source = create_source(
-        settings,
-        settings.sources[runner.name],
-        reaped_rows=shared.reaped_rows,
-        future_signs=shared.future_signs,
-        first_seen=shared.first_seen,
-        local_columns=shared.local_columns,
-        decision=decision,
-    )
+    shared, decision = runner.source, runner.source.decision
+    source = create_source(settings, settings.sources[runner.name], stores=stores_of(shared), decision=decision)
     if source.options.probe is not None:
         source.options = replace(source.options, probe=CachedProbe(runner))
     return source

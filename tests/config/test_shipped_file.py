@@ -36,6 +36,7 @@ def test_shipped_file_shows_the_defaults() -> None:
         "max_age_seconds",
         "close_interrupted_holder",
         "time_zone",
+        "most",
         "http_token_file",
         "state_dir",
         "log_file",

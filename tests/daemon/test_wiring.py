@@ -220,6 +220,14 @@ def url(source: Source) -> object:
     return source.engine.url.database
 
 
+def quiet_times(source: Source) -> object:
+    return [str(time) for time in source.options.quiet.times]
+
+
+def cap(source: Source) -> object:
+    return source.options.cap and str(source.options.cap.most)
+
+
 CLOSE = {"close_interrupted_at_start": True, "close_interrupted_only_server": True}
 LOG = {"profile": "noetl"}
 
@@ -249,6 +257,9 @@ SETTING_CASES: dict[str, SettingCase] = {
         "requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}
     ),
     "time_zone": SettingCase("Asia/Tokyo", "Asia/Tokyo", lambda r: r.each(lambda source: source.profile.zone), CLOSE),
+    "never": SettingCase(["migrate_*"], ("migrate_*",), lambda r: r.each(lambda source: source.options.never), CLOSE),
+    "quiet": SettingCase("Sun 02:00-04:00 UTC", ["Sun 02:00-04:00 UTC"], lambda r: r.each(quiet_times), CLOSE),
+    "most": SettingCase("50 in 10m", "50 in 10m", lambda r: r.each(cap), CLOSE),
     "max_age_seconds": SettingCase(
         "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, used(source).max_age_seconds)), CLOSE
     ),

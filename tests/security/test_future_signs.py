@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Select, literal_column, select
 
 from reaper.memory.future_signs import FutureSignStore
-from reaper.memory.memory import FILE, Memory, process_future_signs
+from reaper.memory.memory import FILE, Memory
 from reaper.memory.seen_states import ProcessSeenStates
 from reaper.memory.state_file import StateFile
 from reaper.model import FutureSigns, SweepReport, Verdict
@@ -206,7 +206,7 @@ def test_first_look_is_kept_until_a_sign_is_added(tmp_path: Path) -> None:
 
 
 def test_processes_share_what_was_seen_where_a_daemon_keeps_a_file(tmp_path: Path) -> None:
-    command = process_future_signs(tmp_path)
+    command = ProcessSeenStates(tmp_path / FILE, FutureSignStore)
     observe(command, {"log|1": "2031"}, 100)
     assert not (tmp_path / FILE).exists(), "a command makes no file"
     daemon = Memory.open(tmp_path).future_signs

@@ -10,11 +10,11 @@ from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import LeftReason, SourceGuards, held_by
+from reaper.sweep.left_jobs import UNGUARDED, LeftReason, SourceGuards, held_by
 from reaper.web.service import SourceStatus, source_guards
 from reaper.web.ui.formatting import duration, visible
 
-_TONES = {LeftReason.LOCKED: "alive", LeftReason.STANDBY: "soon", LeftReason.UNKNOWN: "wait"}
+_TONES = {LeftReason.LOCKED: "alive", LeftReason.STANDBY: "soon", LeftReason.UNKNOWN: "wait", LeftReason.QUIET: "wait"}
 """Of the reasons for which a job is left. For the others an operator must act."""
 
 
@@ -32,7 +32,8 @@ class SourceView:
 
     `census` is the newest count; `held_back` is what the breaker holds, as the last sweep counted it; `refusal` is the
     error with which the database refuses to end a job, which is set aside; None for any other. `start_lost` counts the
-    jobs whose start was lost, which sweeps end only with `ends_start_lost`.
+    jobs whose start was lost, which sweeps end only with `ends_start_lost`. `decisions` has the holds, the quiet time
+    and the cap of the source.
     """
 
     status: SourceStatus
@@ -46,6 +47,7 @@ class SourceView:
     refusal: Callable[[Key], str | None] = lambda _: None
     start_lost: JobCounts | None = None
     ends_start_lost: bool = False
+    decisions: SourceGuards = UNGUARDED
 
     def next_step(self, job: Evidence) -> NextStep:
         """What happens next to the job if it shows no sign of life and no operator acts."""
@@ -68,7 +70,7 @@ class SourceView:
     def guards(self) -> SourceGuards:
         """What keeps this daemon from ending the stale jobs."""
         counts = self.held_back or self.census
-        return source_guards(
+        guards = source_guards(
             self.status,
             self.state,
             self.halted,
@@ -76,6 +78,7 @@ class SourceView:
             self.refusal,
             ends_start_lost=self.ends_start_lost,
         )
+        return guards.with_decisions_of(self.decisions)
 
     def _stale_job(self, job: Evidence) -> NextStep:
         action = job.action or self.action

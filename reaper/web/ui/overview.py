@@ -203,6 +203,7 @@ def source_view(service: AdminService, source: str, report: Report | None) -> So
         refusal=runner.refusal if runner else lambda _: None,
         start_lost=report.start_lost.census if report and report.start_lost else None,
         ends_start_lost=service.settings.sources[source].start_lost == "end",
+        decisions=service.decisions(source, report),
     )
 
 
