@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, literal, literal_column
 
 from reaper.catalog.mariadb_fix_statements import ColumnDefinition
+from reaper.catalog.number_ranges import range_of
 from reaper.catalog.tables import CheckConstraint, Column, Index
 
 _FAMILIES = {
@@ -56,6 +57,7 @@ def column_of(row: Row[Any], *, is_json: bool) -> Column:
         nullable=bool(row.nullable),
         has_default=row.value is not None or "auto_increment" in row.extra,
         generated=row.computed is not None,
+        numbers=range_of(row.type),
         generated_from=frozenset(names_in(row.computed or "")),
         ignores_case=row.collation is not None and not row.collation.endswith(("_bin", "_cs")),
     )

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.catalog import Catalog, QueryFailed, Server
 from reaper.catalog import postgresql_queries as queries
 from reaper.catalog import postgresql_write_queries as write_queries
+from reaper.catalog.number_ranges import range_of
 from reaper.catalog.postgresql_calls import expression_calls_others, reading_calls_others
 from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import (
@@ -268,6 +269,7 @@ def _column(row: Row[Any]) -> Column:
         generated=row.generated,
         generated_from=frozenset(row.generated_from),
         stored=row.stored,
+        numbers=range_of(row.base_type),
     )
 
 

@@ -77,6 +77,7 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> '
 # the schema. A domain counts as the type that it restricts.
 COLUMNS = """
 SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, b.typname::text AS base,
+       format_type(b.oid, greatest(a.atttypmod, t.typtypmod)) AS base_type,
        ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder) AS labels,
        CASE WHEN b.typname IN ('varchar', 'bpchar')
             THEN nullif(greatest(a.atttypmod, t.typtypmod), -1) - 4 END AS length,

@@ -29,6 +29,7 @@ class Column:
     ignores_case: bool = False  # texts that differ only in case are equal here
     generated_from: frozenset[str] = frozenset()  # the columns that a generated one is computed from
     stored: bool = True  # no virtual generated column
+    numbers: tuple[float, float] | None = None  # the smallest and the largest, where the type limits them
 
     def has_label(self, value: object) -> bool:
         if self.ignores_case and isinstance(value, str):

@@ -24,6 +24,7 @@ from reaper.check.checks.none_moments import check_none_moments
 from reaper.check.checks.privileges import check_privileges
 from reaper.check.checks.search_path import check_search_path
 from reaper.check.checks.server import check_server
+from reaper.check.checks.sizes import check_sizes
 from reaper.check.checks.spelling import check_spelling
 from reaper.check.checks.statements import check_statements
 from reaper.check.checks.timestamps import check_timestamps
@@ -123,6 +124,7 @@ def _findings(
         *check_matches(context),
         *check_writes(context),
         *check_ends(context),
+        *check_sizes(context),
         *check_audit(context),
         *check_privileges(context),
         *check_search_path(context),

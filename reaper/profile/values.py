@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from reaper.common.durations import parse_duration
-from reaper.profile.base import Label, Match, Name, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.base import Label, Match, Name, Plain, ProfileModel, TableName, exactly_one, listed
 from reaper.profile.sql_template import checked
 
 
@@ -37,16 +37,26 @@ Number = Annotated[int | float, BeforeValidator(_number)]
 VariableName = Literal["now", "reason", "message", "evidence", "null", "age", "silence", "source", "sweep_id", "host"]
 
 
+TEXTS = ("message", "source", "sweep_id", "host")
+DURATIONS = ("age", "silence")
+
+
 class Variable(ProfileModel):
-    """A value that the reaper knows at the transition. `now` may be `plus` seconds later."""
+    """A value that the reaper knows at the transition. `now` may be `plus` seconds later.
+
+    `most`: of a text so many characters at the most, of a duration so many seconds.
+    """
 
     name: Annotated[VariableName, Field(alias="is")]
     plus: Seconds | None = None
+    most: Annotated[int | None, Field(ge=1, strict=True)] = None
 
     @model_validator(mode="after")
     def _plus_needs_now(self) -> Variable:
         if self.plus is not None and self.name != "now":
             raise ValueError("only 'now' can have a 'plus'")
+        if self.most is not None and self.name not in (*TEXTS, *DURATIONS):
+            raise ValueError(f"only {listed((*TEXTS, *DURATIONS))} can have a 'most'")
         return self
 
 

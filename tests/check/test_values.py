@@ -118,9 +118,9 @@ def test_value_that_is_too_long_is_an_error_and_the_fix_widens_the_column(databa
     assert problems(run_check(database)) == []
 
 
-def test_short_column_for_the_message_is_a_warning(database: str) -> None:
+def test_short_column_for_the_message_is_an_error(database: str) -> None:
     finding = only_problem(run_check(database, "ALTER TABLE job ALTER error_message TYPE varchar(80)"))
-    assert (finding.level, finding.subject) == (Level.WARNING, "job.error_message")
+    assert (finding.level, finding.subject) == (Level.ERROR, "job.error_message")
     execute(database, finding.fix)
     assert problems(run_check(database)) == []
 
@@ -208,5 +208,6 @@ def test_values_that_do_not_fit_their_columns_are_errors(database: str) -> None:
         "job.meta": "actions.fail.set copies job.id (uuid) into jsonb, which does not fit",
         "job.operation": "actions.fail.set sets NULL, and the column is NOT NULL",
         "job.queue_name": "actions.fail.set: 7 does not fit text",
-        "job.twice": "actions.fail.set gives a value to a generated column, which takes none",
+        "job.twice": "actions.fail.set gives a value to a generated column, which takes none: it is generated from "
+        "progress_total; set that instead",
     }

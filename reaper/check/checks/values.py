@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from reaper.catalog.tables import CheckConstraint, Column, Table
+from reaper.check.checks.sizes import LONGEST_MESSAGE
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, Level, error
 from reaper.common.suggestions import did_you_mean, nearest
@@ -79,6 +80,7 @@ def _unknown_label(context: CheckContext, table: str, column: Column, value: str
 
 # --- CHECK constraints -----------------------------------------------------------------------------------------------
 
+_SHOWN = 64
 _PLAIN = (bool, int, float, str)
 
 
@@ -111,7 +113,7 @@ def _sample(context: CheckContext, value: Variable | Scalar) -> str | None:
     samples = {
         "now": context.catalog.server.now.isoformat(),
         "reason": Reason.JOB_TIMEOUT.value,
-        "message": "No sign of life",
+        "message": ("No sign of life" + " " * LONGEST_MESSAGE)[: (value.most or LONGEST_MESSAGE) - 1] + ".",
         "evidence": "{}",
         **dict.fromkeys(("age", "silence"), "60"),
         **dict.fromkeys(("source", "sweep_id", "host"), "x"),
@@ -127,7 +129,7 @@ def _refused(
     row: Mapping[str, tuple[str, str | None]],
     place: str,
 ) -> Finding:
-    shown = listed(f"{column} = {value!r}" for column, (_, value) in row.items())
+    shown = listed(f"{column} = {_short(value)}" for column, (_, value) in row.items())
     message = f"{place}: {shown} is refused by the constraint {check.name}: CHECK ({check.expression})"
     if len(row) > 1:
         return error(table.name, message)
@@ -138,3 +140,7 @@ def _refused(
         context.corrections.values[name, column, value] = suggestion
         return error(f"{name}.{column}", f"{message}; did you mean {suggestion!r}?", OVERRIDE)
     return error(f"{name}.{column}", message)
+
+
+def _short(value: str | None) -> str:
+    return repr(value) if value is None or len(value) <= _SHOWN else f"a text of {len(value)} characters"

@@ -15,9 +15,6 @@ from reaper.profile import FromColumn, Json, Next, Scalar, Value, Variable
 from reaper.profile.column_usage import RowWrite, possible_values, row_writes
 from reaper.profile.contradictions import ends_by_related_rows, running_columns_left_to_the_database
 
-_MESSAGE_CHARACTERS = 512
-"""Enough for every message but an operator's longest."""
-
 _NUMBERS = ("integer", "number", "other")
 
 
@@ -129,7 +126,7 @@ def _check_variable(context: CheckContext, writing: RowWrite, column: Column, va
         for reason in Reason:
             yield from check_literal(context, writing.table, column, reason.value, place)
     elif variable in ("message", "source", "sweep_id", "host"):
-        yield from _check_text(context, writing, column, variable)
+        yield from _check_text(writing, column, variable)
     elif variable in ("age", "silence") and column.family not in (*_NUMBERS, "text"):
         yield error(subject, f"{place} writes the {variable}, a number of seconds, into {column.type}")
     elif variable == "evidence":
@@ -145,16 +142,10 @@ def _check_evidence(context: CheckContext, writing: RowWrite, column: Column) ->
         yield warning(subject, f"{message} into {column.type}; as {expected} it could be searched")
 
 
-def _check_text(context: CheckContext, writing: RowWrite, column: Column, variable: str) -> Iterator[Finding]:
+def _check_text(writing: RowWrite, column: Column, variable: str) -> Iterator[Finding]:
     subject, place = f"{writing.table}.{column.name}", writing.place
     if column.family not in ("text", "other"):
         yield error(subject, f"{place} writes the {variable}, a text, into {column.type}")
-    elif variable == "message" and column.length is not None and column.length < _MESSAGE_CHARACTERS:
-        yield warning(
-            subject,
-            f"{place} writes the message into {column.type}; a longer message makes the transition fail",
-            context.catalog.fixes.retype(context.tables[writing.table], column.name, "text"),
-        )
 
 
 def _check_omitted(context: CheckContext, writing: RowWrite) -> Iterator[Finding]:

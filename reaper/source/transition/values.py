@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from reaper.profile import First, FromColumn, Json, Next, Sql, Value, Variable
-from reaper.profile.values import NextValue
+from reaper.profile.values import TEXTS, NextValue
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import fill_template
 from reaper.sql.expressions import Element
@@ -110,12 +110,10 @@ class ValueCompiler:
     def _variable(self, value: Variable, job: JobColumns, target: Target) -> Element:
         if value.name == "now":
             return sql.from_instant(_now(value), self._tables.stored_time(target.table, target.column))
-        if value.name in self._audit_fields:
-            return self._audit_fields[value.name]
         if value.name == "null":
             return sql.untyped(None)
-        column: Element = job.c[value.name]
-        return column
+        known: Element = self._audit_fields[value.name] if value.name in self._audit_fields else job.c[value.name]
+        return known if value.most is None else _at_most(known, value.most, is_text=value.name in TEXTS)
 
     def _from_column(self, value: FromColumn, job: JobColumns, target: Target) -> Element:
         column = self.row_column(value.column, job)
@@ -179,3 +177,11 @@ class ValueCompiler:
 
 def _now(value: Variable) -> Element:
     return sql.now() if value.plus is None else sql.add_seconds(sql.now(), value.plus)
+
+
+def _at_most(value: Element, most: int, *, is_text: bool) -> Element:
+    """So many characters of a text, or a number that is no larger."""
+    if is_text:
+        return func.substr(value, 1, most)
+    limit = cast(literal(most), sql.FLOAT)
+    return case((value > limit, limit), else_=value)
