@@ -29,6 +29,7 @@ from reaper.check.checks.spelling import check_spelling
 from reaper.check.checks.statements import check_statements
 from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.values import check_values
+from reaper.check.checks.witnesses import check_witnesses
 from reaper.check.checks.workers import check_workers
 from reaper.check.checks.writes import check_audit, check_ends, check_writes
 from reaper.check.checks.zones import check_zones
@@ -122,6 +123,7 @@ def _findings(
         *check_timestamps(context),
         *check_values(context),
         *check_matches(context),
+        *check_witnesses(context),
         *check_writes(context),
         *check_ends(context),
         *check_sizes(context),

@@ -24,9 +24,11 @@ class Corrections:
     columns: dict[tuple[str, str], str] = field(default_factory=dict)
     values: dict[tuple[str, str, str], str] = field(default_factory=dict)
     times: dict[str, StoredTime] = field(default_factory=dict)
+    alive: list[dict[str, Any]] = field(default_factory=list)
+    """Witnesses for a profile that has none, as in its TOML table."""
 
     def __bool__(self) -> bool:
-        return bool(self.tables or self.columns or self.values or self.times)
+        return bool(self.tables or self.columns or self.values or self.times or self.alive)
 
     def table(self, name: str) -> str:
         return self.tables.get(name, name)
@@ -56,6 +58,8 @@ class _ProfileCorrector:
         new = {**old, "jobs": self._jobs(old["jobs"])}
         if "alive" in old:
             new["alive"] = [self._witness(witness) for witness in old["alive"]]
+        elif self.corrections.alive:
+            new["alive"] = self.corrections.alive
         for name in ("limits", "attempts"):
             if name in old:
                 new[name] = self._job_columns(old[name])
