@@ -33,6 +33,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from celery import current_task, shared_task
@@ -46,6 +47,7 @@ from reaper.observers.command_log import CommandLog
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.fail import ManualEnd
 from reaper.operations.guards import GuardPasses, describe_halt, halt_guard
+from reaper.operations.own_limits import count_for_command
 from reaper.operations.purge import NullPurgeListener, PurgeOptions, purge, require_purgeable
 from reaper.operations.report import ReportQuery, report_with_orphans, totals_of
 from reaper.operations.reset import plan, reset, targets
@@ -92,12 +94,14 @@ def clear_stuck_scheduler_jobs(
     )
     halt = halt_guard(settings, while_halted=passes.while_halted)
     options = passes.sweep_options(settings, halt, dry_run=bool(dry_run))
-    sources = _sources(settings, _with_max_age(settings, max_age_hours))
+    asked = {source.name: source for source in _with_max_age(settings, max_age_hours)}
+    reports = []
     with CommandLog(settings, _by("clear_stuck_scheduler_jobs")) as command_log:
-        reports = [
-            sweep(source, passes.downtime_tracker(settings), SourceState(), options, None, command_log)
-            for source in sources
-        ]
+        for source in _sources(settings, asked.values()):
+            downtime = passes.downtime_tracker(settings)
+            spared = count_for_command(settings, source, asked[source.name], downtime)
+            report = sweep(source, downtime, SourceState(), options, None, command_log)
+            reports.append(replace(report, own_limits=spared))
     totals = sweep_totals(reports)
     summary = {
         "total_stuck_jobs": totals.stale,

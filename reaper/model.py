@@ -92,11 +92,15 @@ class KindThresholds:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The thresholds of one source: its own or the defaults, and those of single kinds."""
+    """The thresholds of one source: its own or the defaults, and those of single kinds.
+
+    Of the timeouts in jobs' own rows, only those longer than `row_timeouts_above`, in seconds, count.
+    """
 
     timeout: Threshold
     stall: Threshold
     kinds: Mapping[str, KindThresholds] = field(default_factory=dict)
+    row_timeouts_above: float = 0.0
 
     @property
     def shortest_timeout_seconds(self) -> float:
@@ -108,6 +112,15 @@ class Thresholds:
         """The shortest stall window of any kind."""
         return min([self.stall.seconds, *(kind.stall.seconds for kind in self.kinds.values() if kind.stall)])
 
+    def at_least(self, timeout: Threshold, stall: Threshold) -> Thresholds:
+        """These for every job, but for kinds and rows whose own limits are longer: those hold."""
+        kinds = {
+            kind: KindThresholds(_if_longer(own.timeout, timeout), _if_longer(own.stall, stall))
+            for kind, own in self.kinds.items()
+        }
+        longer = {kind: own for kind, own in kinds.items() if own.timeout or own.stall}
+        return Thresholds(timeout, stall, longer, timeout.seconds)
+
     def timeout_of(self, kind: str | None) -> Threshold:
         of_kind = self.kinds.get(kind) if kind is not None else None
         return (of_kind.timeout if of_kind else None) or self.timeout
@@ -115,6 +128,10 @@ class Thresholds:
     def stall_of(self, kind: str | None) -> Threshold:
         of_kind = self.kinds.get(kind) if kind is not None else None
         return (of_kind.stall if of_kind else None) or self.stall
+
+
+def _if_longer(own: Threshold | None, limit: Threshold) -> Threshold | None:
+    return own if own is not None and own.seconds > limit.seconds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +392,8 @@ class SweepReport:
     found. `future_signs`: None when this sweep did not look for them; `future_signs_trouble` says why it could not.
     `kept` are the first of those stale jobs that `census` counts as kept. `cap`: the outcome is HELD because of the cap
     on how many jobs are ended in a while, and why; None where the breaker holds it. `quiet_until`: the end of the quiet
-    time that held it.
+    time that held it. `own_limits`
+    jobs are as old as was asked for, and young by the limit of their kind or row.
     """
 
     source: str
@@ -419,6 +437,7 @@ class SweepReport:
     kept: Sequence[KeptJob] = ()
     cap: str | None = None
     quiet_until: str | None = None
+    own_limits: int = 0
 
     @property
     def succeeded(self) -> bool:

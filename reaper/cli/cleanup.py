@@ -10,27 +10,30 @@ import click
 
 from reaper.cli import output
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import ended_by, is_interactive
-from reaper.cli.options import guard_options, json_option
+from reaper.cli.invocation import ended_by, is_interactive, refuse_usage
+from reaper.cli.options import age_option, guard_options, json_option
 from reaper.cli.sources import load_settings, single_source
 from reaper.cli.sweep import exit_code_of, sweep_one
 from reaper.common.terminal import shown
-from reaper.config import Settings
+from reaper.config import Settings, SourceSettings
 from reaper.model import SweepReport, Threshold
 from reaper.observers.command_log import CommandLog
 from reaper.operations.execution_cleanup import (
     MAX_MINUTES,
     CleanupResult,
+    as_minutes,
     cleanup_result,
     settings_for_cleanup,
     stale_keys,
 )
 from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard
+from reaper.operations.own_limits import count_for_command
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 
 _RULE = "=" * 60
+_DEFAULT_MINUTES = 5
 
 
 def _refuse_days_to_keep(_: click.Context, __: click.Parameter, value: str | None) -> None:
@@ -44,13 +47,14 @@ def _refuse_days_to_keep(_: click.Context, __: click.Parameter, value: str | Non
 
 @click.command("cleanup", short_help="Cancel executions that are old and silent.")
 @click.option("--source", metavar="NAME", help="The source. [default: the only one]")
+@age_option(
+    "Minimum age, and minimum silence, such as 90s or 1h. A longer limit of its kind or its row holds. [default: 5m]"
+)
 @click.option(
     "--older-than-minutes",
     type=click.IntRange(1, MAX_MINUTES),
-    default=5,
-    show_default=True,
     metavar="N",
-    help="Minimum age, and minimum silence, in minutes.",
+    help="The same, in minutes.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be cancelled.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -62,7 +66,8 @@ def _refuse_days_to_keep(_: click.Context, __: click.Parameter, value: str | Non
 def command(
     ctx: click.Context,
     source: str | None,
-    older_than_minutes: int,
+    older_than: float | None,
+    older_than_minutes: int | None,
     dry_run: bool,
     yes: bool,
     while_halted: bool,
@@ -73,7 +78,7 @@ def command(
 ) -> int:
     """Cancel executions that are old and silent.
 
-    Sweeps one source. --older-than-minutes is both the timeout and the stall window of every job, so a job with a
+    Sweeps one source. --older-than is both the timeout and the stall window of every job, so a job with a
     sign of life within that time is spared. In a log, executions whose start was lost are cancelled too.
 
     On a terminal it shows the executions and asks. A yes lets the breaker pass as many as the question named. Without
@@ -83,14 +88,20 @@ def command(
 
     \b
     Example:
-      reaper cleanup --older-than-minutes 60 --dry-run
+      reaper cleanup --older-than 1h --dry-run
     """
     settings = load_settings(ctx)
-    threshold = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
+    if older_than is not None and older_than_minutes is not None:
+        return refuse_usage(ctx, "--older-than and --older-than-minutes mean the same: give one of them")
+    minutes: float = _DEFAULT_MINUTES if older_than_minutes is None else older_than_minutes
+    threshold = Threshold(minutes * 60.0, "--older-than-minutes")
+    if older_than is not None:
+        minutes, threshold = as_minutes(older_than), Threshold(older_than, "--older-than")
     selected = settings_for_cleanup(single_source(settings, source), threshold)
     opened = create_one_off_source(settings, selected)
     passes = GuardPasses(while_halted, release or 0, trust_silence)
-    run = CleanupRun(settings, opened, older_than_minutes, passes, halt_guard(settings, while_halted=while_halted))
+    halt = halt_guard(settings, while_halted=while_halted)
+    run = CleanupRun(settings, opened, selected, minutes, passes, halt)
     if not (dry_run or yes or force) and _is_asking(as_json=as_json) and not run.halt.holds():
         report, result = run.clean(dry_run=True)
         if report.error is None and not result.ids:
@@ -123,18 +134,21 @@ class CleanupRun:
 
     settings: Settings
     source: Source
-    minutes: int
+    asked: SourceSettings
+    minutes: float
     passes: GuardPasses
     halt: HaltGuard
 
     def clean(self, *, dry_run: bool) -> tuple[SweepReport, CleanupResult]:
         options = self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run)
         downtime = self.passes.downtime_tracker(self.settings)
+        spared = count_for_command(self.settings, self.source, self.asked, downtime)
         with (
             InterruptHandler(changes=not dry_run) as interrupt,
             CommandLog(self.settings, ended_by("cleanup")) as command_log,
         ):
             report, listener = sweep_one(self.source, downtime, options, interrupt, command_log, max_listed=sys.maxsize)
+        report = replace(report, own_limits=spared)
         keys = [job.key for job in listener.listed_jobs]
         if dry_run and report.census and report.census.stale:
             with prefix_errors(self.source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +13,7 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import is_interactive, refuse_usage, require_action
-from reaper.cli.options import action_option, guard_options, json_option, source_option
+from reaper.cli.options import action_option, age_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import load_settings, require_source
 from reaper.cli.sweep import exit_code_of, halt_lines, print_report, report_document, sweep_each
@@ -35,12 +35,15 @@ _NOT_INTERACTIVE = "standard input is not a terminal: use --yes to clear without
 
 @click.command("clear", short_help="Show stale jobs, ask, and end them.")
 @source_option
+@age_option(
+    "Timeout of every job, and upper limit of every stall window, such as 4h. A longer limit of its kind or its row "
+    "holds. [default: as configured, and 2h for the sources of vuls]"
+)
 @click.option(
     "--max-age-hours",
     type=click.FloatRange(0, 87600, min_open=True),
     metavar="N",
-    help="Timeout of every job, and upper limit of every stall window, in hours. [default: as configured, and 2 for "
-    "the sources of vuls]",
+    help="The same as --older-than, in hours.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -53,6 +56,7 @@ _NOT_INTERACTIVE = "standard input is not a terminal: use --yes to clear without
 def command(
     ctx: click.Context,
     source: str | None,
+    older_than: float | None,
     max_age_hours: float | None,
     dry_run: bool,
     yes: bool,
@@ -75,14 +79,19 @@ def command(
 
     \b
     Example:
-      reaper clear --max-age-hours 4 --dry-run
+      reaper clear --older-than 4h --dry-run
     """
     if max_age_hours is not None and math.isnan(max_age_hours):
         raise click.BadParameter("expected a number of hours", param_hint="--max-age-hours")
+    if max_age_hours is not None and older_than is not None:
+        return refuse_usage(ctx, "--older-than and --max-age-hours mean the same: give one of them")
+    limit = None if older_than is None else Threshold(older_than, "--older-than")
+    if max_age_hours is not None:
+        limit = Threshold(max_age_hours * 3600, "--max-age-hours")
     yes = yes or force
     if not (dry_run or yes or is_interactive()):
         return refuse_usage(ctx, _NOT_INTERACTIVE)
-    run = _make_run(ctx, source, max_age_hours, action, GuardPasses(while_halted, release or 0, trust_silence))
+    run = _make_run(ctx, source, limit, action, GuardPasses(while_halted, release or 0, trust_silence))
     if not dry_run:
         run.halt.require_none()
     result = preview = None if yes and not dry_run else run.preview()
@@ -99,23 +108,24 @@ def command(
 
 
 def _make_run(
-    ctx: click.Context, source: str | None, hours: float | None, action: str | None, passes: GuardPasses
+    ctx: click.Context, source: str | None, limit: Threshold | None, action: str | None, passes: GuardPasses
 ) -> ClearRun:
     settings = load_settings(ctx)
     names = list(settings.sources) if source is None else [require_source(settings, source)]
     selected = [settings.sources[name] for name in names]
-    selected = [_with_max_age(one, hours) for one in selected]
+    selected = [_with_max_age(one, limit) for one in selected]
     if action is not None:
         selected = [replace(one, action=require_action(one, action)) for one in selected]
     sources = in_order_of_ending(create_one_off_sources(settings, selected))
     halt = halt_guard(settings, while_halted=passes.while_halted)
-    return ClearRun(settings, sources, Breaker.from_settings(settings), passes, halt)
+    asked = {one.name: one for one in selected if limit is not None or one.profile.is_vuls}
+    return ClearRun(settings, sources, asked, Breaker.from_settings(settings), passes, halt)
 
 
-def _with_max_age(source: SourceSettings, hours: float | None) -> SourceSettings:
+def _with_max_age(source: SourceSettings, limit: Threshold | None) -> SourceSettings:
     """The source with this timeout; without one, the sources of vuls have that of vuls' own command."""
-    if hours is not None:
-        return with_max_age(source, Threshold(hours * 3600, "--max-age-hours"))
+    if limit is not None:
+        return with_max_age(source, limit)
     if source.profile.is_vuls:
         return with_max_age(source, Threshold(_VULS_HOURS * 3600, "reaper clear"))
     return source
@@ -203,10 +213,11 @@ class ClearReport:
 
 @dataclass(frozen=True, slots=True)
 class ClearRun:
-    """The sources to clear."""
+    """The sources to clear, and the settings of those for which an age was asked for."""
 
     settings: Settings
     sources: Sequence[Source]
+    asked: Mapping[str, SourceSettings]
     breaker: Breaker
     passes: GuardPasses
     halt: HaltGuard
@@ -235,6 +246,7 @@ class ClearRun:
                 self.sources,
                 options,
                 interrupt,
+                asked=self.asked,
                 passes=self.passes,
                 released=self._released(asked) if asked else {},
                 what="clear",

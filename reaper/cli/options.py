@@ -104,6 +104,27 @@ def duration_up_to(most: str) -> Callable[[click.Context, click.Parameter, str |
 validate_duration = duration_up_to("1d")
 
 
+_LONGEST_AGE_SECONDS = 3650 * 86400.0
+
+
+def validate_age(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The callback of an age: seconds, more than 0 and at most 3650 days."""
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from None
+    if not 0 < seconds <= _LONGEST_AGE_SECONDS:
+        raise click.BadParameter("expected more than 0s and at most 3650d", param=param)
+    return seconds
+
+
+def age_option(help_text: str) -> Callable[[Any], Any]:
+    """--older-than, the age that commands ask for."""
+    return click.option("--older-than", metavar="DURATION", callback=validate_age, help=help_text)
+
+
 # --- the guards of commands that end jobs (`reaper.operations.guards`) ---------------------------------------------
 
 while_halted_option = click.option(

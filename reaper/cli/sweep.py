@@ -18,11 +18,12 @@ from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import say, shown
-from reaper.config import Settings
+from reaper.config import Settings, SourceSettings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
 from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard, describe_halt, halt_guard
+from reaper.operations.own_limits import count_for_command
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
@@ -36,7 +37,11 @@ _OLDER_THAN = "--older-than: "
 
 @click.command("sweep", short_help="Sweep once, now.")
 @source_option
-@click.option("--older-than", metavar="DURATION", help="Timeout of every kind of job, such as 5m.")
+@click.option(
+    "--older-than",
+    metavar="DURATION",
+    help="Timeout of every job, such as 5m. A longer limit of its kind or its row holds.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @click.option("--force", is_flag=True, help="Override the breaker.")
 @while_halted_option
@@ -70,7 +75,8 @@ def command(
     options = replace(SweepOptions.from_settings(settings, force=force, dry_run=dry_run), is_halted=halt.holds)
     interrupt = InterruptHandler(changes=not dry_run)
     with interrupt:
-        swept = sweep_each(settings, select_sources(settings, source), options, interrupt)
+        asked = settings.sources if older_than is not None else {}
+        swept = sweep_each(settings, select_sources(settings, source), options, interrupt, asked=asked)
     if as_json:
         output.write_document("sweep", {"sources": [report_document(report, watched) for report, watched in swept]})
     else:
@@ -100,21 +106,24 @@ def sweep_each(
     options: SweepOptions,
     interrupt: InterruptHandler,
     *,
+    asked: Mapping[str, SourceSettings] = {},
     passes: GuardPasses = NO_PASSES,
     released: Mapping[str, int] = {},
     what: str = "sweep",
 ) -> list[tuple[SweepReport, ProgressListener]]:
     """One source after the other, until Ctrl-C.
 
-    `released`: how many stale jobs the breaker passes of each source, where that is more than `options` say. Of
-    `passes`, the trust in silence counts. `what` is the command.
+    `asked`: the settings of sources for which an age was asked for. `released`: how many stale jobs the breaker passes
+    of each source, where that is more than `options` say. Of `passes`, the trust in silence counts. `what` is the command.
     """
     swept: list[tuple[SweepReport, ProgressListener]] = []
     with CommandLog(settings, ended_by(what)) as command_log:
         for source in sources:
             up_to = max(options.override_breaker_up_to, released.get(source.name, 0))
             own = replace(options, override_breaker_up_to=up_to)
-            swept.append(sweep_one(source, passes.downtime_tracker(settings), own, interrupt, command_log))
+            spared = count_for_command(settings, source, asked.get(source.name), passes.downtime_tracker(settings))
+            report, listener = sweep_one(source, passes.downtime_tracker(settings), own, interrupt, command_log)
+            swept.append((replace(report, own_limits=spared), listener))
             if interrupt.requested():
                 break
     return swept

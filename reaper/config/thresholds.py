@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reaper.config.layers import Layer, LayerStack
 from reaper.config.schema import KeyPath, KindTable, SourceTable
@@ -12,7 +12,10 @@ from reaper.model import KindThresholds, Threshold, Thresholds
 
 @dataclass(frozen=True)
 class ThresholdResolver:
-    """Resolves timeouts and stall windows. Precedence: flag, kind in the source, kind, source, all sources."""
+    """Resolves timeouts and stall windows. Precedence: kind in the source, kind, flag, source, all sources.
+
+    Under a flag, the limit of a kind holds only if it is longer.
+    """
 
     stack: LayerStack
     flags: Layer
@@ -28,7 +31,12 @@ class ThresholdResolver:
             for kind in sorted({*shared, *table.kinds})
         }
         timeout, stall = (self._of_source(name, source, table) for name in ("timeout_seconds", "stall_seconds"))
-        return Thresholds(timeout, stall, kinds)
+        # A flag is the age that a command asks for: shorter limits of kinds and rows give way, longer ones hold.
+        at_least = (
+            limit if name in self.flags.values else Threshold(0.0, "")
+            for name, limit in (("timeout_seconds", timeout), ("stall_seconds", stall))
+        )
+        return replace(Thresholds(timeout, stall, kinds).at_least(*at_least), timeout=timeout, stall=stall)
 
     def _of_source(self, name: str, source: str, table: SourceTable) -> Threshold:
         """The flag, else the source's own, else the one for all sources."""
@@ -38,9 +46,7 @@ class ThresholdResolver:
         return Threshold(own, f"source {source} ({self.file.origin(('sources', source, name))})")
 
     def _of_kind(self, name: str, kind: str, source: str, table: SourceTable) -> Threshold | None:
-        """The kind's threshold in the source, else in all sources; None under a flag, which applies to every kind."""
-        if name in self.flags.values:
-            return None
+        """The kind's threshold in the source, else in all sources."""
         candidates = (
             (table.kinds, ("sources", source, "kinds", kind, name), f"kind {kind} of source {source}"),
             (self.stack.settings.kinds, ("kinds", kind, name), f"kind {kind}"),

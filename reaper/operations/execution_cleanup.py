@@ -28,7 +28,7 @@ class CleanupResult:
     being done, or from being finished.
     """
 
-    minutes: int
+    minutes: float
     dry_run: bool
     found: int
     count: int
@@ -49,12 +49,21 @@ class CleanupResult:
 
 
 def settings_for_cleanup(source: SourceSettings, limit: Threshold) -> SourceSettings:
-    """The source whose every job has this timeout and stall window, and whose sweeps also end jobs without a start."""
+    """The source whose jobs have this timeout and stall window, and whose sweeps also end jobs without a start.
+
+    A longer limit of a job's kind or row holds.
+    """
     return with_start_lost(with_thresholds(source, limit, limit))
 
 
+def as_minutes(seconds: float) -> float:
+    """Minutes, whole where they are."""
+    minutes = seconds / 60
+    return int(minutes) if minutes == int(minutes) else round(minutes, 2)
+
+
 def cleanup_result(
-    minutes: int,
+    minutes: float,
     report: SweepReport,
     keys: Sequence[Key],
     breaker: Breaker,
@@ -72,8 +81,13 @@ def cleanup_result(
         # The keys were read after the report was made. They are all there are, unless the limit has cut them.
         stale = len(ids) if limit is None or len(ids) < limit else max(stale, len(ids))
     count = stale if report.dry_run else report.reaped
-    spared = report.census.spared if report.census else 0
-    notes = [*_spared_notes(minutes, report), *_start_lost_notes(report), *_notes(report, breaker, halt)]
+    spared = (report.census.spared if report.census else 0) + report.own_limits
+    notes = [
+        *_spared_notes(minutes, report),
+        *_own_limit_notes(minutes, report),
+        *_start_lost_notes(report),
+        *_notes(report, breaker, halt),
+    ]
     error = f"the database is away: {report.error}" if report.database_away else report.error
     return CleanupResult(minutes, report.dry_run, stale, count, ids, notes, spared, error)
 
@@ -102,7 +116,7 @@ def _identifier(key: Key) -> int | str:
     return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
 
 
-def _spared_notes(minutes: int, report: SweepReport) -> Iterator[str]:
+def _spared_notes(minutes: float, report: SweepReport) -> Iterator[str]:
     """How many executions are as old, and alive. Silent ones that were spared have a note of their own."""
     spared = report.census.spared if report.census else 0
     silent = sum(map(messages.is_silent, report.newly_spared))
@@ -111,6 +125,14 @@ def _spared_notes(minutes: int, report: SweepReport) -> Iterator[str]:
         yield (
             f"Spared: {spared - silent} execution(s) older than {minutes} minutes{others}, because each has shown a "
             f"sign of life within the last {minutes} minutes"
+        )
+
+
+def _own_limit_notes(minutes: float, report: SweepReport) -> Iterator[str]:
+    if report.own_limits:
+        yield (
+            f"Spared: {report.own_limits} execution(s) older than {minutes} minutes, because the limit of their "
+            "kind or their row is longer"
         )
 
 

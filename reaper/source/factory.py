@@ -107,9 +107,16 @@ def is_watched(settings: Settings, source: SourceSettings) -> bool:
 
 
 def with_thresholds(source: SourceSettings, timeout: Threshold, stall: Threshold) -> SourceSettings:
-    """The source with these thresholds for every job, whatever its kind or its row says."""
-    without_row_limits = source.profile.model_copy(update={"limits": None})
-    return replace(source, thresholds=Thresholds(timeout, stall), profile=without_row_limits)
+    """The source with these thresholds for every job; a longer limit of its kind or its row holds."""
+    return replace(source, thresholds=source.thresholds.at_least(timeout, stall))
+
+
+def without_own_limits(source: SourceSettings) -> SourceSettings | None:
+    """The source whose every job has the same thresholds; None where that is so."""
+    if not source.thresholds.kinds and source.profile.limits is None:
+        return None
+    flat = Thresholds(source.thresholds.timeout, source.thresholds.stall)
+    return replace(source, thresholds=flat, profile=source.profile.model_copy(update={"limits": None}))
 
 
 def with_start_lost(source: SourceSettings) -> SourceSettings:

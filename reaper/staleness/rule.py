@@ -359,12 +359,14 @@ class Rule:
         duration: Element = jobs.c[column]
         if self.tables.profile.column_kinds.get(self._jobs.table, {}).get(column) in ("interval", "time"):
             duration, unit = sql.interval_seconds(duration), 1.0
-        return case(
+        own_timeout = case(
             (duration >= _exact(_LONGEST_TIMEOUT / unit), literal(_LONGEST_TIMEOUT, sql.FLOAT)),
             (duration >= _exact(_SHORTEST_TIMEOUT / unit), cast(duration, sql.FLOAT) * unit),
             (duration > literal(0), literal(_SHORTEST_TIMEOUT, sql.FLOAT)),
             else_=null(),
         )
+        above = self._thresholds.row_timeouts_above
+        return own_timeout if not above else case((own_timeout > literal(above, sql.FLOAT), own_timeout), else_=null())
 
     @property
     def _cutoff(self) -> Element:

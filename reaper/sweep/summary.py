@@ -46,6 +46,8 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         )
     if report.future_signs_trouble is not None:
         yield f"Signs of life in the future could not be looked for: {report.future_signs_trouble}."
+    if report.own_limits:
+        yield f"Spared: {report.own_limits} job(s) as old, because the limit of their kind or their row is longer."
     for why in report.unknown_moments:
         yield f"{why}; its jobs are left alone."
     if report.lost:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
+from reaper.config import SourceSettings
 from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
 from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Key, Outcome, ReapedJob, SweepReport, Threshold
@@ -14,6 +16,7 @@ from reaper.observers.history import History
 from reaper.operations import execution_cleanup as cleanup_operation
 from reaper.operations import explain, fail
 from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard
+from reaper.operations.own_limits import count_own_limits
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import in_order_of_ending
 from reaper.scheduling.scheduler import Supervisor
@@ -105,7 +108,7 @@ class AdminActions:
         changed = cleanup_operation.settings_for_cleanup(settings.sources[source], limit)
         listener = _AttributingListener(runner, self._history, str(who), NAMED)
         with with_other_settings(runner.source, settings, changed) as own:
-            report = self._sweep_by_hand(runner, own, listener, passes, halt)
+            report = self._sweep_by_age(runner, own, changed, listener, passes, halt)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
         breaker = runner.options.breaker
@@ -133,7 +136,7 @@ class AdminActions:
             changed = with_max_age(settings.sources[name], limit)
             listener = _AttributingListener(runner, self._history, str(who))
             with with_other_settings(runner.source, settings, changed) as own:
-                return self._sweep_by_hand(runner, own, listener, passes, halt)
+                return self._sweep_by_age(runner, own, changed, listener, passes, halt)
         except ReaperError as error:
             return failed_report(name, str(error))
 
@@ -147,6 +150,20 @@ class AdminActions:
         guard = HaltGuard(lambda: switch.current, while_halted=passes.while_halted)
         guard.require_none()
         return guard
+
+    def _sweep_by_age(
+        self,
+        runner: SourceRunner,
+        own: Source,
+        asked: SourceSettings,
+        listener: _AttributingListener,
+        passes: GuardPasses,
+        halt: HaltGuard,
+    ) -> SweepReport:
+        """A sweep with the age in these settings, and how many jobs it spares for a longer limit of their own."""
+        opened = partial(with_other_settings, runner.source, self._sources.settings)
+        spared = count_own_limits(own, asked, runner.downtime.copy(), opened)
+        return replace(self._sweep_by_hand(runner, own, listener, passes, halt), own_limits=spared)
 
     def _sweep_by_hand(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from reaper.config import Settings, SourceSettings
@@ -15,6 +16,7 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import SweepReport, Threshold
 from reaper.operations import execution_cleanup
 from reaper.operations.execution_cleanup import CleanupResult
+from reaper.operations.own_limits import count_own_limits
 from reaper.operations.source_errors import prefix_errors
 from reaper.source import Source
 from reaper.source.factory import with_max_age
@@ -60,7 +62,11 @@ class DryRuns:
 
         def read(registered: RegisteredSource, own: Source) -> CleanupResult:
             downtime = _tracker(registered, trust_silence=trust_silence)
-            report = _report(registered, own, downtime)
+            settings = self._sources.settings
+            asked = execution_cleanup.settings_for_cleanup(settings.sources[source], limit)
+            opened = partial(with_other_settings, registered.reading, _with_short_statements(settings))
+            spared = count_own_limits(own, asked, downtime, opened)
+            report = replace(_report(registered, own, downtime), own_limits=spared)
             if report.error is not None:
                 kind = DatabaseUnavailable if report.database_away else ReaperError
                 raise kind(f"source {source}: {report.error}")

@@ -80,11 +80,40 @@ def test_less_than_a_minute_is_wrong_usage(reaper: Reaper, minutes: str) -> None
     assert result.exit_code == exit_codes.USAGE and "--older-than-minutes" in result.stderr
 
 
-def test_thresholds_of_kinds_do_not_count_in_cleanup(reaper: Reaper, noetl: NoetlWorld) -> None:
-    reaper.configure("[kinds.'etl/load']\ntimeout_seconds = '5d'\nstall_seconds = '1s'\n")
+def test_shorter_limits_of_kinds_do_not_count_in_cleanup(reaper: Reaper, noetl: NoetlWorld) -> None:
+    reaper.configure("[kinds.'etl/load']\ntimeout_seconds = '1s'\nstall_seconds = '1s'\n")
     older = noetl.job(age=6 * MINUTE, sign=4 * MINUTE)
     assert reaper.json("cleanup")["execution_ids"] == []
     assert reaper.json("cleanup", "--older-than-minutes", "3")["execution_ids"] == [int(older)]
+
+
+@pytest.mark.parametrize("limit", ["timeout_seconds", "stall_seconds"])
+def test_longer_limit_of_a_kind_holds_in_cleanup_and_is_counted(reaper: Reaper, noetl: NoetlWorld, limit: str) -> None:
+    reaper.configure(f"[kinds.'etl/load']\n{limit} = '1h'\n")
+    job = noetl.job(age=30 * MINUTE, sign=20 * MINUTE)
+    note = (
+        "Spared: 1 execution(s) older than 10 minutes, because the limit of their kind or their row is longer"
+        if limit == "timeout_seconds"
+        else "Spared: 1 execution(s) older than 10 minutes"
+    )
+    for words in (["--dry-run"], []):
+        document = reaper.json("cleanup", "--older-than", "10m", *words)
+        assert (document["execution_ids"], document["notes"][0][: len(note)]) == ([], note)
+    assert noetl.state(job) is State.RUNNING
+    assert reaper.json("cleanup", "--older-than", "10m")["spared_count"] >= 1
+    reaper.configure("")
+    assert reaper.json("cleanup", "--older-than", "10m")["execution_ids"] == [int(job)]
+
+
+def test_age_is_a_duration_or_minutes_and_not_both(reaper: Reaper, noetl: NoetlWorld) -> None:
+    older, younger = noetl.job(age=100, sign=None), noetl.job(age=80, sign=None)
+    result = reaper("cleanup", "--older-than", "90s")
+    assert "Cancelled 1 stuck executions older than 1.5 minutes" in result.stdout
+    assert (noetl.state(older), noetl.state(younger)) == (State.REAPED, State.RUNNING)
+    both = reaper("cleanup", "--older-than", "90s", "--older-than-minutes", "2")
+    assert both.exit_code == exit_codes.USAGE and "mean the same: give one of them" in both.stderr
+    for wrong in ("0s", "soon", "3651d", "-5m"):
+        assert reaper("cleanup", "--older-than", wrong).exit_code == exit_codes.USAGE
 
 
 # --- what it prints ---------------------------------------------------------------------------------------------

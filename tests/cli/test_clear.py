@@ -53,6 +53,28 @@ def test_clear_with_force_or_yes_does_not_ask(reaper: Reaper, protea: Protea, op
     assert protea.status(job) == "failed"
 
 
+@pytest.mark.parametrize("words", [("clear", "--yes"), ("clear", "--dry-run"), ("sweep",), ("sweep", "--dry-run")])
+def test_longer_limit_of_a_kind_holds_and_the_output_counts_what_it_spared(
+    reaper: Reaper, protea: Protea, words: tuple[str, ...]
+) -> None:
+    reaper.configure("[kinds.train]\ntimeout_seconds = '2d'\n[kinds.embed]\ntimeout_seconds = '1h'\n")
+    train, embed = protea.stale(operation="train"), protea.stale(operation="embed")
+    result = reaper(*words, "--older-than", "3h")
+    assert result.exit_code == 0, result.output
+    line = "Spared: 1 job(s) as old, because the limit of their kind or their row is longer."
+    assert line in result.stdout and train not in result.stdout and embed in result.stdout
+    assert protea.status(train) == "running"
+    assert protea.status(embed) == ("running" if "--dry-run" in words else "failed")
+    [source] = reaper.json(*words, "--older-than", "3h")["sources"]
+    assert source["own_limits"] == 1
+    assert "Spared" not in reaper(*words).stdout.replace("spared", ""), "no age was asked for"
+
+
+def test_clear_takes_its_age_once(reaper: Reaper) -> None:
+    both = reaper("clear", "--dry-run", "--older-than", "2h", "--max-age-hours", "2")
+    assert both.exit_code == exit_codes.USAGE and "mean the same: give one of them" in both.stderr
+
+
 def test_clear_at_a_terminal_shows_what_it_would_end_and_asks(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     status, shown, errors = typed(reaper, "n\n", "clear")

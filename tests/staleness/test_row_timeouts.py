@@ -53,6 +53,24 @@ def test_timeout_of_a_row_counts_when_positive_and_is_none_when_zero_negative_or
     assert {key for key, state in tasks.states().items() if state == "dead"} == stale
 
 
+def test_age_that_is_asked_for_passes_shorter_timeouts_of_rows_and_kinds_and_no_longer_ones(tasks: Tasks) -> None:
+    """As `cleanup --older-than 2h` does: the limit of the row, else of the kind, if it is longer."""
+    kinds = {"slow": KindThresholds(Threshold(9 * HOUR, "kind")), "fast": KindThresholds(Threshold(60, "kind"))}
+    limits = thresholds(kinds=kinds).at_least(Threshold(2 * HOUR, "asked"), Threshold(HOUR, "asked"))
+    expected = {
+        tasks.add(1, age=3 * HOUR, run_limit=None): STALE,
+        tasks.add(2, age=3 * HOUR, run_limit=4 * 3600): YOUNG,
+        tasks.add(3, age=5 * HOUR, run_limit=4 * 3600): STALE,
+        tasks.add(4, age=90 * MINUTE, run_limit=60): YOUNG,
+        tasks.add(5, age=3 * HOUR, run_limit=60): STALE,
+        tasks.add(6, age=3 * HOUR, run_limit=60, kind="slow"): YOUNG,
+        tasks.add(7, age=5 * HOUR, run_limit=4 * 3600, kind="slow"): STALE,
+        tasks.add(8, age=90 * MINUTE, run_limit=None, kind="fast"): YOUNG,
+        tasks.add(9, age=3 * HOUR, run_limit=None, kind="fast"): STALE,
+    }
+    assert tasks.verdicts(tasks.source(limited(), limits)) == expected
+
+
 @pytest.mark.parametrize(
     ("unit", "seconds"), [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)], ids=lambda value: str(value)
 )
