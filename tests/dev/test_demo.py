@@ -12,14 +12,19 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from reaper.dev.demo.checks import Row, check_all
+from reaper.dev.demo.display import workers_table
 from reaper.dev.demo.main import StopSignal
 from reaper.dev.demo.scenarios import DEADLINE, SCENARIOS, STALL, TIMEOUT, Ending
+from tests.support.daemons import fetch
 from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -47,6 +52,13 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+def fetched(port: int) -> str | None:
+    try:
+        return fetch(port, "/")[1]
+    except OSError:
+        return None
+
+
 @contextmanager
 def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo as its user starts it, with settings about that are not meant for it."""
@@ -63,8 +75,14 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_demo_ends_with_correct_verdicts_and_leaves_no_process(folder: Path) -> None:
     with demo(folder) as process:
+        assert process.stdout is not None
+        begun = [process.stdout.readline(), process.stdout.readline()]
+        port = re.search(r"^Its page, while it runs: http://127\.0\.0\.1:(\d+)$", begun[1])
+        assert port is not None, begun
+        page = wait_until(lambda: fetched(int(port[1])), "the page")
         output, _ = process.communicate(timeout=DEADLINE + 60)
     assert process.returncode == 0, output
+    assert "<title>" in page and fetched(int(port[1])) is None
     assert re.search(r"^(\d+) of \1 verdicts were right\.$", output, re.MULTILINE)
     assert "\x1b" not in output
     assert "hung: reaped (JobTimeout)" in output
@@ -135,6 +153,28 @@ def good_rows() -> dict[str, Row]:
             Ending.OVERWRITTEN: Row(name, "succeeded", "JobTimeout", 2.0 * TIMEOUT, 1.0, [EVIDENCE]),
         }[part.ending]
     return rows
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_table_is_whole_and_has_one_line_for_each_worker_at(width: int) -> None:
+    rows = {
+        part.name: Row(part.name, "succeeded", "JobTimeout", 99.0, 99.0, [EVIDENCE])
+        if number % 2
+        else Row(part.name, "running", None, 99.0, 99.0)
+        for number, part in enumerate(SCENARIOS)
+    }
+    stage = SimpleNamespace(seconds=99.0, workers=[SimpleNamespace(part=part, state="waiting") for part in SCENARIOS])
+    console = Console(width=width, file=StringIO(), color_system=None)
+    console.print(workers_table(stage, rows, width))  # type: ignore[arg-type]
+    assert isinstance(console.file, StringIO)
+    shown = console.file.getvalue()
+    lines = [line for line in shown.splitlines() if line.strip()]
+    assert "…" not in shown and max(map(len, lines)) <= width
+    for part in SCENARIOS:
+        [line] = [line for line in lines if line.strip().startswith(f"{part.name}  ")]
+        assert "99 s" in line and ("reaped, then succeeded" in line or "past its timeout" in line)
+        assert (part.does in line) is (width == 120)
+    assert len(lines) <= 19, "with the log, 24 lines are enough"
 
 
 def verdicts(rows: Mapping[str, Row]) -> dict[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -20,7 +21,8 @@ Show = Callable[[DemoProcesses, Mapping[str, Row], Sequence[str]], None]
 _STYLES = {"succeeded": "green", "reaped": "red", "running": "", "queued": "dim", "alive": "green", "killed": "red"}
 # With the table, these fit into 24 lines.
 _LINES_SHOWN = 4
-_ROOMY = 110
+_ROOMY = 116
+"""Columns from which on the table has room for what each worker does."""
 
 
 def job_state(row: Row | None) -> str:
@@ -32,7 +34,7 @@ def job_state(row: Row | None) -> str:
     if row.evidence:
         return "reaped"
     if row.status == "running" and (row.age or 0) > TIMEOUT:
-        return "running, past its timeout"
+        return "past its timeout"
     return row.status
 
 
@@ -45,7 +47,7 @@ def live_table(console: Console) -> Iterator[Show]:
         def show(stage: DemoProcesses, rows: Mapping[str, Row], news: Sequence[str]) -> None:
             said.extend(news)
             words = Text("\n".join(said[-_LINES_SHOWN:]), style="cyan", no_wrap=True, overflow="ellipsis")
-            screen.update(Group(_table(stage, rows, roomy=console.width >= _ROOMY), words), refresh=True)
+            screen.update(Group(workers_table(stage, rows, console.width), words), refresh=True)
 
         yield show
 
@@ -70,13 +72,14 @@ def plain_lines(console: Console) -> Iterator[Show]:
     yield show
 
 
-def _table(stage: DemoProcesses, rows: Mapping[str, Row], *, roomy: bool) -> Table:
-    """One line for each worker, with a description where the terminal is wide enough."""
-    table = Table(title=f"{stage.seconds:.0f} s", title_justify="right")
+def workers_table(stage: DemoProcesses, rows: Mapping[str, Row], width: int) -> Table:
+    """One line for each worker, whole at 80 columns; with a description where the terminal is wide enough."""
+    roomy = width >= _ROOMY
+    table = Table(title=f"{stage.seconds:.0f} s", title_justify="right", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("worker", *(["what it does"] if roomy else []), "process", "job"):
         table.add_column(column, no_wrap=True)
-    table.add_column("age", justify="right")
-    table.add_column("own silence", justify="right", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("silent", justify="right", no_wrap=True)
     for actor in stage.workers:
         row = rows.get(actor.part.name)
         job = job_state(row)

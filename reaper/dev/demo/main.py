@@ -44,7 +44,7 @@ def run(*, plain: bool) -> int:
                 run_processes(url, Path(folder)) as opened,
                 (display.plain_lines if still else display.live_table)(console) as show,
             ):
-                rows, spared = _run_scenarios(opened, connection, show, stop)
+                rows, spared = _run_scenarios(console, opened, connection, show, stop)
     except KeyboardInterrupt:
         console.print("Stopped; every process of the demo has ended.")
         return 130
@@ -64,12 +64,20 @@ def _introduce(console: Console) -> None:
 
 
 def _run_scenarios(
-    opened: DemoProcesses, connection: psycopg.Connection[Any], show: display.Show, stop: StopSignal
+    console: Console,
+    opened: DemoProcesses,
+    connection: psycopg.Connection[Any],
+    show: display.Show,
+    stop: StopSignal,
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Run until every worker and job has ended. Returns the jobs, and why the daemon spared some, by scenario."""
     daemon_log = DaemonLogReader(opened)
+    announced = None
     while True:
         stop.check()
+        if announced != opened.address:
+            announced = opened.address
+            console.print(f"Its page, while it runs: {announced}", highlight=False, soft_wrap=True)
         rows = read_rows(connection)
         opened.advance({name: row.age or 0.0 for name, row in rows.items()})
         show(opened, rows, daemon_log.new_lines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from reaper.errors import ReaperError
 
 DAEMON = [sys.executable, "-m", "reaper", "run"]
 
+_MOST_STARTS = 3
 _PATIENCE = 10.0
 """Seconds that a process gets to end after SIGTERM."""
 _SETTINGS = (
@@ -81,10 +83,15 @@ class DemoProcesses:
         self.workers = _queue_jobs(url)
         self.daemon_log = folder / "reaper.log"
         self._worker_log = folder / "workers.log"
-        self._daemon = self._start_daemon()
-        self._guard = _start_guard(self._daemon)
+        self._starts = 0
+        self._daemon, self._guard = self._start_daemon()
         self._created_at = time.monotonic()
         self._daemon_started: float | None = None
+
+    @property
+    def address(self) -> str:
+        """Of the daemon's page."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def seconds(self) -> float:
@@ -105,13 +112,23 @@ class DemoProcesses:
             if actor.state.startswith("failed"):
                 raise DemoError(f"worker {actor.part.name!r} {actor.state}: {_last_lines(self._worker_log)}")
         if (status := self._daemon.poll()) is not None:
+            if self._starts < _MOST_STARTS and "cannot listen" in self.daemon_log.read_text(errors="replace"):
+                # Another program has taken the port that was free.
+                self._end(self._guard)
+                self.daemon_log.write_text("")
+                self._daemon_started = None
+                self._daemon, self._guard = self._start_daemon()
+                return
             raise DemoError(f"the daemon ended ({status}): {_last_lines(self.daemon_log)}")
 
     def _is_due(self, part: Scenario) -> bool:
         return self._daemon_started is not None and self.seconds >= self._daemon_started + part.starts_after
 
     def close(self) -> None:
-        processes = [self._guard, self._daemon, *(actor.process for actor in self.workers if actor.process)]
+        self._end(self._guard, self._daemon, *(actor.process for actor in self.workers if actor.process))
+
+    @staticmethod
+    def _end(*processes: subprocess.Popen[bytes]) -> None:
         for process in processes:
             process.terminate()
         for process in processes:
@@ -123,7 +140,10 @@ class DemoProcesses:
             if process.stdin:
                 process.stdin.close()
 
-    def _start_daemon(self) -> subprocess.Popen[bytes]:
+    def _start_daemon(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+        """The daemon, and the process that ends it with the demo."""
+        self._starts += 1
+        self.port = _free_port()
         # Without the settings of the user, which are for another database.
         mine = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
         no_settings = self.folder / "reaper.toml"
@@ -134,13 +154,13 @@ class DemoProcesses:
             "REAPER_INTERVAL_SECONDS": str(INTERVAL),
             "REAPER_TIMEOUT_SECONDS": str(TIMEOUT),
             "REAPER_STALL_SECONDS": str(STALL),
-            # Off: a port that is free now may be taken when the daemon starts.
-            "REAPER_HTTP_PORT": "0",
+            "REAPER_HTTP_PORT": str(self.port),
             # The database server has just started: with grace, no job could be silent for long enough.
             "REAPER_RESTART_GRACE": "0",
             "REAPER_LOG_FORMAT": "json",
         }
-        return _spawn(DAEMON, self.daemon_log, env=mine | settings)
+        daemon = _spawn(DAEMON, self.daemon_log, env=mine | settings)
+        return daemon, _start_guard(daemon)
 
 
 @contextmanager
@@ -150,6 +170,13 @@ def run_processes(url: str, folder: Path) -> Iterator[DemoProcesses]:
         yield opened
     finally:
         opened.close()
+
+
+def _free_port() -> int:
+    """A port that is free now: it may be taken when the daemon asks for it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _queue_jobs(url: str) -> list[DemoWorker]:

@@ -63,25 +63,25 @@ SCENARIOS = (
         "coordinator", "predict_go_terms", 44, Ending.SPARED,
     ),
     Scenario(
-        "batches", "has no job: writes child.* events for the collector",
+        "batches", "writes child.* events for the collector",
         "batches", "", 43, Ending.SPARED, parent="collector",
     ),
     Scenario(
-        "one transaction", "silent for 44 s, its row locked by an open transaction",
+        "one transaction", "silent for 44 s; a transaction locks its row",
         "one_transaction", "vacuum_models", 44, Ending.SPARED,
     ),
     Scenario("crashed", "SIGKILL after 4 s", "crash", "compute_embeddings", 3, Ending.REAPED, killed_at_age=4),
     Scenario(
-        "crashed later", "past its timeout and alive, then SIGKILL after 31 s",
+        "crashed later", "alive past its timeout, SIGKILL after 31 s",
         "crash", "compute_embeddings", 30, Ending.REAPED, killed_at_age=31,
     ),
     Scenario("hung", "alive, but silent after 4 s", "hang", "predict_go_terms", 4, Ending.REAPED),
     Scenario(
-        "late, careful", "silent; back after 40 s, sees that it was reaped",
+        "late, careful", "silent; back after 40 s, sees the reap",
         "late", "ping", 40, Ending.REAPED,
     ),
     Scenario(
-        "late, careless", "silent; back after 40 s, overwrites without asking",
+        "late, careless", "silent; back after 40 s, overwrites its row",
         "late_and_careless", "ping", 40, Ending.OVERWRITTEN,
     ),
 )  # fmt: skip
