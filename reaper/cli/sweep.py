@@ -114,7 +114,8 @@ def sweep_each(
     """One source after the other, until Ctrl-C.
 
     `asked`: the settings of sources for which an age was asked for. `released`: how many stale jobs the breaker passes
-    of each source, where that is more than `options` say. Of `passes`, the trust in silence counts. `what` is the command.
+    of each source, where that is more than `options` say. Of `passes`, the trust in silence counts. `what` is the
+    command.
     """
     swept: list[tuple[SweepReport, ProgressListener]] = []
     with CommandLog(settings, ended_by(what)) as command_log:
