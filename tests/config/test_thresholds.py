@@ -19,11 +19,16 @@ def test_most_specific_threshold_applies_with_its_origin() -> None:
     assert other.timeout_of("x") == Threshold(3600, "config/reaper.toml:1")
 
 
-def test_timeout_given_as_a_flag_beats_all_others() -> None:
+def test_timeout_given_as_a_flag_beats_all_others_but_longer_ones_of_kinds() -> None:
     write(THRESHOLDS)
     settings = load({"timeout_seconds": "5m"}, {"REAPER_TIMEOUT_SECONDS": "9h"})
     for source in settings.sources.values():
-        for kind in ("embed", "x", None):
-            assert source.thresholds.timeout_of(kind) == Threshold(300, "--older-than")
+        assert source.thresholds.timeout_of(None) == source.thresholds.timeout_of("x") == Threshold(300, "--older-than")
+        assert source.thresholds.timeout_of("embed").seconds > 300
+        assert source.thresholds.row_timeouts_above == 300
         assert source.thresholds.stall_of("embed").seconds == 180
     assert settings.origins["timeout_seconds"] == "--older-than"
+    for source in load({"timeout_seconds": "30d"}, {}).sources.values():
+        assert source.thresholds.timeout_of("embed") == Threshold(30 * 86400, "--older-than")
+    for source in load({}, {}).sources.values():
+        assert source.thresholds.row_timeouts_above == 0, "no age was asked for"
