@@ -39,6 +39,7 @@ COMMANDS = {
     "check": "Check databases, profiles and privileges.",
     "grants": "Print the least privileges that a role needs, as SQL.",
     "config": "Show or check the configuration.",
+    "diff": "Show which jobs a new configuration judges differently.",
     "files": "Write alert rules, unit files and other files for a host.",
     "runbook": "Show what to do for an alert or a symptom.",
     "sql": "Print the statements that the reaper runs.",
@@ -53,8 +54,8 @@ _FORMER = {
 
 _EPILOG = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 what was asked about needs attention "
-    "(report --exit-code: stale jobs; state: not running), 75 a database or the daemon is away, "
-    "78 wrong configuration, 130 interrupted."
+    "(report --exit-code: stale jobs; state: not running; diff: jobs are judged differently), "
+    "75 a database or the daemon is away, 78 wrong configuration, 130 interrupted."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,10 +41,17 @@ class Documents:
 
 
 def test_documents_keep_their_members(
-    reaper: Reaper, protea: Protea, empty: PostgreSQLDatabase, life: DaemonRecording, golden: Golden
+    reaper: Reaper,
+    protea: Protea,
+    empty: PostgreSQLDatabase,
+    life: DaemonRecording,
+    golden: Golden,
+    tmp_path: Path,
 ) -> None:
     documents = Documents(reaper.using({"REAPER_DATABASE_URL": protea.url}))
     _look(documents, protea)
+    (tmp_path / "new.toml").write_text("timeout_seconds = '10m'\n")
+    documents.ask("diff", "--config", str(tmp_path / "new.toml"), code=3)
     _configuration(documents)
     _end(documents, protea)
     _purge_and_fence(documents, protea)

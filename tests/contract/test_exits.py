@@ -9,7 +9,7 @@ from tests.contract.support import AWAY, MINUTE, Protea, Reaper
 
 
 def test_commands_keep_their_exit_statuses(
-    reaper: Reaper, protea: Protea, life: DaemonRecording, golden: Golden
+    reaper: Reaper, protea: Protea, life: DaemonRecording, golden: Golden, tmp_path: Path
 ) -> None:
     stale = protea.stale()
     with_database = {"REAPER_DATABASE_URL": protea.url}
@@ -40,6 +40,12 @@ def test_commands_keep_their_exit_statuses(
     ends("explain (no such job)", "explain", "00000000-0000-0000-0000-000000000000", **with_database)
     ends("report", "report", **with_database)
     ends("report --exit-code (stale jobs)", "report", "--exit-code", **with_database)
+    (tmp_path / "new.toml").write_text("timeout_seconds = '1d'\n")
+    (tmp_path / "wrong.toml").write_text("timeout_seconds = 'soon'\n")
+    for new in ("new.toml", "wrong.toml"):
+        ends(f"diff --config {new}", "diff", "--config", str(tmp_path / new), **with_database)
+    (tmp_path / "new.toml").write_text("")
+    ends("diff (no difference)", "diff", "--config", str(tmp_path / "new.toml"), **with_database)
     ends("check", "check", **with_database)
     ends("fence status (absent)", "fence", "status", **with_database)
     ends("clear (no terminal)", "clear", **with_database)
