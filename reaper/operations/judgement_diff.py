@@ -138,7 +138,7 @@ class _Side:
                         found = view.lookup.evidence(connection, self._context, batch)
                     for job in found:
                         if job.key not in judged or job.verdict is not Verdict.ENDED:
-                            ends = job.verdict is Verdict.STALE and is_swept
+                            ends = job.verdict is Verdict.STALE and is_swept and job.never is None
                             judged[job.key] = Judged(job, ends, job.action or self.own.action)
         nothing = Judged(None, False, self.own.action)
         return {key: judged.get(key, nothing) for key in keys}
@@ -219,7 +219,9 @@ def _because(present: Judged, new: Judged) -> Iterator[str]:
         yield f"unknown: {one.unknown or 'nothing'} -> {other.unknown or 'nothing'}"
     if present.ends and new.ends and present.action != new.action:
         yield f"action: {present.action} -> {new.action}"
-    if one.verdict is other.verdict is Verdict.STALE and present.ends is not new.ends:
+    if one.never != other.never:
+        yield f"never ended: {one.never or 'no'} -> {other.never or 'no'}"
+    elif one.verdict is other.verdict is Verdict.STALE and present.ends is not new.ends:
         yield "sweeps end jobs whose start was lost under one of them only"
 
 

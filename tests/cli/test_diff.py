@@ -67,6 +67,9 @@ def test_every_part_of_a_configuration_that_judges_is_told_apart(reaper: Reaper,
     assert "last sign of life: " in signs and "(job_event) -> " in signs and signs.endswith("(start)")
     [running] = changes(profile.format("", 'jobs.running.in = ["running", "queued"]'))[queued]
     assert running == "for the present one it does not run: its status is queued"
+    never = 'never = [{ kind = "emb*" }]'
+    [kept] = changes(profile.format(never, ""))[silent]
+    assert kept.startswith("never ended: no -> ")
     requeue = '[profiles.ours.actions.requeue]\nset = { status = "queued" }'
     assert changes(profile.format('action = "requeue"', requeue)) == {silent: ["action: fail -> requeue"]}
 
