@@ -3,6 +3,7 @@
 A sign that is written is of now: in UTC it lies beside the database's clock. Where the newest signs of three jobs have
 moved since the look before, and all lie beside the same offset from the clock that is not zero, the column is in local
 time. One job, such as one with a damaged row, proves nothing; and a sign that is only old lies before the look before.
+What children have in a column are signs of their parents: of three parents, one child each is enough.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Float, FromClause, Integer, Select, and_, cast, func, select
+from sqlalchemy import Connection, Float, FromClause, Integer, Select, and_, cast, func, not_, select
 
 from reaper.model import Key
-from reaper.profile import Profile
+from reaper.profile import Children, Profile
+from reaper.profile.column_usage import columns_set_to_now
 from reaper.profile.columns import TableColumn
 from reaper.source.statements import SourceStatements
 from reaper.sql import expressions as sql
@@ -98,33 +100,59 @@ def look(statements: SourceStatements, connection: Connection, context: Evaluati
     columns, signs = statements.rule_parameters.columns_without_zone, dict[TableColumn, Mapping[Key, float]]()
     width = len(statements.profile.jobs.key)
     values = statements.values(context) | {_LIMIT: _MAX_READ}
+    now = context.now.timestamp()
     for number, column in witnesses_looked_at(statements.profile, columns):
-        rows = statements.execute(connection, values, newest_signs_query, number)
-        signs[column] = {tuple(row[:width]): float(row[width]) for row in rows}
-    return LocalLook(context.now.timestamp(), signs)
+        rows = statements.execute(connection, values, newest_signs_query, number, column[1])
+        found = {(str(number), *row[:width]): float(row[width]) for row in rows}
+        if _is_written_by_reaper(statements.profile, number, column[1]):
+            # The reaper writes in UTC, as its profile says: that tells nothing of what workers write.
+            found = {key: sign for key, sign in found.items() if _offset(sign - now)}
+        signs[column] = {**signs.get(column, {}), **found}
+    return LocalLook(now, signs)
 
 
 def witnesses_looked_at(profile: Profile, columns: tuple[TableColumn, ...]) -> Iterator[tuple[int, TableColumn]]:
-    """The numbers of the witnesses whose only column is one of these."""
+    """The numbers of the witnesses that have one of these columns, with that column."""
     for number, witness in enumerate(profile.alive):
-        if witness.column or (witness.events and len(witness.events.at) == 1):
-            [column] = columns_of_witness(profile, witness)
-            if column in columns:
-                yield number, column
+        if witness.column or witness.children or (witness.events and len(witness.events.at) == 1):
+            for column in columns_of_witness(profile, witness):
+                if column in columns:
+                    yield number, column
 
 
-def newest_signs_query(rule: Rule, number: int) -> Select[Any]:
-    """The keys of running jobs, and their newest sign of this witness as if it were in UTC, where that lies beside an
-    offset that a zone has.
+def _is_written_by_reaper(profile: Profile, number: int, column: str) -> bool:
+    """Whether the row of a child may have, in this column, the moment in which the reaper has ended it."""
+    return profile.alive[number].children is not None and column in columns_set_to_now(profile)
+
+
+def newest_signs_query(rule: Rule, number: int, column: str) -> Select[Any]:
+    """The keys of running jobs, and their newest sign in this column of a witness as if it were in UTC, where that lies
+    beside an offset that a zone has.
     """
     tables = rule.tables
     witness = tables.profile.alive[number]
-    jobs = _running(rule) if witness.events else tables.jobs
-    sign = rule.newest_as_written(witness, jobs)
-    running = [] if witness.events else [tables.search_condition(jobs), tables.running(jobs)]
-    of_jobs = select(*tables.key_text(jobs), sql.epoch(sign).label("sign")).where(*running)
+    if witness.children is not None:
+        of_jobs = _newest_of_children(rule, witness.children, column)
+    else:
+        jobs = _running(rule) if witness.events else tables.jobs
+        sign = rule.newest_as_written(witness, jobs)
+        running = [] if witness.events else [tables.search_condition(jobs), tables.running(jobs)]
+        of_jobs = select(*tables.key_text(jobs), sql.epoch(sign).label("sign")).where(*running)
     signs = of_jobs.subquery(reserved_alias("signs"))
     return select(*signs.c).where(_beside_offset(signs.c.sign)).limit(sql.parameter(_LIMIT, Integer()))
+
+
+def _newest_of_children(rule: Rule, children: Children, column: str) -> Select[Any]:
+    """The keys of running jobs, and the newest moment in this column of their children.
+
+    The children of all of them are read once: without an index on the parent, a look at those of one job reads all.
+    """
+    tables, jobs, child = rule.tables, _running(rule), rule.tables.jobs.alias(reserved_alias("child"))
+    is_child = tables.keys_equal([child.c[name] for name in children.parent], tables.key(jobs))
+    is_job_itself = tables.keys_equal(tables.key(child), tables.key(jobs))
+    at = tables.instant(tables.profile.jobs.table, child, column)
+    newest = select(*tables.key_text(jobs), sql.epoch(func.max(at)).label("sign"))
+    return newest.select_from(jobs.join(child, is_child)).where(not_(is_job_itself)).group_by(*tables.key(jobs))
 
 
 def _running(rule: Rule) -> FromClause:

@@ -37,7 +37,9 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
     source = writer.source
     for number, column in witnesses_looked_at(source.profile, columns_without_zone(source.profile)):
         purpose = f"At most once in a minute: reads whether {'.'.join(column)}, which has no time zone, is in UTC."
-        yield writer.query(f"local_{number}", purpose, server.read_locks, newest_signs_query, number)
+        yield writer.query(
+            f"local_{number}_{column[1]}", purpose, server.read_locks, newest_signs_query, number, column[1]
+        )
     purpose = "When the sweep before has counted running jobs without a start: finds them."
     yield writer.query("without_start", purpose, server.read_locks, without_start_query)
     yield from _survey(writer, server.read_locks)

@@ -201,6 +201,12 @@ class Local:
         if log is not None:
             self.tasks.session.do("INSERT INTO beat_log VALUES (%s, %s)", number, shown(log))
 
+    def child(self, number: int, parent: int, zone: str, *, age: float = 0) -> None:
+        """A task that has ended, `age` seconds ago by the clock of a zone; a witness of its parent."""
+        due = (self.tasks.now() - timedelta(seconds=age)).astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+        row = "INSERT INTO task (id, kind, state, tries, due) VALUES (%s, 'embed', 'over', %s, %s)"
+        self.tasks.session.do(row, number, parent, due)
+
     def source(self, **changes: Any) -> Source:
         source = self.tasks.source(mapped(**{"time": "naive", "alive": WITNESSES, **changes}))
         source.options = replace(source.options, local_columns=LocalColumnStore(self.file))
@@ -297,3 +303,52 @@ def test_proof_is_taken_back_when_the_signs_are_in_utc(local: Local) -> None:
     local.tasks.session.do(f"UPDATE task SET beat = {utc}")
     local.look()
     assert local.look().unknown_moments == ()
+
+
+CHILDREN: dict[str, Any] = {"alive": [{"witness": "child", "children": {"parent": "tries", "at": ["due", "made"]}}]}
+
+
+def test_signs_of_children_prove_it_too_one_child_of_each_of_three_jobs(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.put(number, hours=5.5, beat=None)
+        local.child(10 + number, number, "Asia/Kolkata")
+        # An older child of the same job, and one whose own clock is in UTC, change nothing.
+        local.child(20 + number, number, "Asia/Kolkata", age=4000)
+        local.child(30 + number, number, "UTC", age=300)
+    assert local.look(**CHILDREN).unknown_moments == ()
+    [why] = local.look(**CHILDREN).unknown_moments
+    assert why.startswith("task.due is not in UTC: ") and "+05:30 away" in why
+    older = "started - interval 1 hour" if local.tasks.mariadb else "started - interval '1 hour'"
+    local.tasks.session.do(f"UPDATE task SET started = {older}")
+    verdicts = local.tasks.verdicts(local.source(**CHILDREN))
+    assert [verdicts[number] for number in "123"] == [SPARED] * 3
+
+
+def test_many_children_of_two_jobs_prove_nothing(local: Local) -> None:
+    for number in (1, 2):
+        local.put(number, hours=1, beat=None)
+        for child in range(4):
+            local.child(10 * number + child, number, "Asia/Kolkata")
+    local.put(3, hours=1, beat=None)
+    # The child of a job that has ended, and a job that is its own parent.
+    local.child(40, 41, "Asia/Kolkata")
+    shown = local.tasks.now().astimezone(ZoneInfo("Asia/Kolkata")).replace(tzinfo=None)
+    local.tasks.session.do("UPDATE task SET tries = 3, due = %s WHERE id = 3", shown)
+    local.look(**CHILDREN)
+    assert local.look(**CHILDREN).unknown_moments == ()
+
+
+def test_moments_that_the_reaper_wrote_to_children_take_no_proof_back(local: Local) -> None:
+    profile = {**CHILDREN, "actions": {"fail": {"set": {"state": "dead", "due": {"is": "now"}}, "also": []}}}
+    for number in (1, 2, 3):
+        local.put(number, hours=1, beat=None)
+        local.child(10 + number, number, local.zone)
+    local.look(**profile)
+    assert local.look(**profile).unknown_moments
+    utc = "utc_timestamp(6)" if local.tasks.mariadb else "timezone('UTC', clock_timestamp())"
+    local.tasks.session.do(f"UPDATE task SET due = {utc}, state = 'dead' WHERE id > 10")
+    local.look(**profile)
+    assert local.look(**profile).unknown_moments
+    # What only workers write does.
+    local.look(**CHILDREN)
+    assert local.look(**CHILDREN).unknown_moments == ()

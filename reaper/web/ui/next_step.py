@@ -57,7 +57,7 @@ class SourceView:
             return NextStep("alive", "nothing: it does not run")
         later = messages.describe_outlook(job)
         if messages.spared_as_unknown(job):
-            unknown = "unknown is not dead: it is left alone until its workers can be asked"
+            unknown = "unknown is not dead: it is left alone until it is known whether it is alive"
             return NextStep("wait", f"{unknown}; {later}" if later else unknown)
         return NextStep("alive", later or "left alone")
 

@@ -352,6 +352,39 @@ def test_page_says_that_the_database_is_away_and_what_is_known(server: PrivatePo
         wait_until(lambda: page(daemon).at("headline").startswith("Nothing is stuck"), "it is back")
 
 
+SHOP = """
+[sources.default]
+profile = "shop"
+
+[profiles.shop]
+time = "naive"
+alive = [{ witness = "heartbeat", column = "heartbeat_at" }]
+jobs = { table = "jobs", key = "id", started = "started_at", running = { column = "state", in = ["working"] } }
+actions = { fail = { set = { state = "dead" } } }
+"""
+
+
+def test_page_says_which_column_is_not_in_utc_and_leaves_its_jobs(server: PrivatePostgreSQL, tmp_path: Path) -> None:
+    url = server.create_database("page_zone", tables=False)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("ALTER DATABASE page_zone SET timezone TO 'America/New_York'")
+        connection.execute(
+            "CREATE TABLE jobs (id int PRIMARY KEY, state text, started_at timestamp,"
+            " heartbeat_at timestamp DEFAULT now())"
+        )
+        connection.execute("SET timezone TO 'America/New_York'")
+        connection.execute("INSERT INTO jobs VALUES (1, 'working', localtimestamp - interval '12 h')")
+    with ApiDaemon(tmp_path, SHOP, database_url=url) as daemon:
+        daemon.has_swept()
+        said = "jobs.heartbeat_at has no time zone, and the server fills it (DEFAULT now()) in America/New_York"
+        assert said in page(daemon).at("sources-title")
+        job = page(daemon, "/jobs/default/1").text
+        assert said in job and "it is left alone until it is known whether it is alive" in job
+        assert "its moments are unknown until its zone is said" in job
+        assert daemon.metrics.value("reaper_columns_with_unknown_moments", source="default") == 1
+    server.drop_database("page_zone")
+
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
