@@ -1,7 +1,7 @@
 """What a liveness report says of each job, as SQL. The report is bound into the rule, which alone decides.
 
-A job whose task a Celery worker or the broker has is alive. A job whose task is nowhere is silent if workers of its
-queue have answered and no message of that queue can be its own. Otherwise it is unknown, and spared.
+A job whose task a Celery worker or the broker has is alive. A job whose task is nowhere, or which has none, is silent
+if workers of its queue have answered and no message of that queue can be its own. Otherwise it is unknown, and spared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from sqlalchemy import (
     literal,
     not_,
     null,
-    or_,
     true,
 )
 
@@ -50,13 +49,13 @@ class CeleryLiveness:
         task = self._task
         if task is None:
             return sql.null_text()
-        has_task = jobs.c[task.task].is_not(None)
+        # Also for a job without a task's id: it may have been sent before the id was written.
         not_asked, unreliable = sql.parameter(parameters.NOT_ASKED, String()), self._unreliable(task, jobs)
         # Also for a task that has started: a late acknowledgement brings its message back, and so does a retry.
         may_wait = self._in_queue(task, jobs, parameters.BACKLOG, parameters.HAS_BACKLOG)
         return case(
-            (and_(has_task, not_asked.is_not(None)), not_asked),
-            (or_(not_(has_task), _is_in(jobs, task.task, parameters.ALIVE)), null()),
+            (not_asked.is_not(None), not_asked),
+            (_is_in(jobs, task.task, parameters.ALIVE), null()),
             (unreliable.is_not(None), unreliable),
             (
                 not_(self._in_queue(task, jobs, parameters.SERVED, parameters.IS_SERVED)),

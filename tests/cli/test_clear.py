@@ -356,10 +356,9 @@ def test_runs_of_vuls_are_stuck_after_two_hours_and_other_jobs_as_configured(
     job = protea.stale(age=3 * HOUR)
     with postgresql_world(databases, VulsWorld) as vuls:
         young, stuck = vuls.job(age=1.9 * HOUR, sign=None), vuls.job(age=2.1 * HOUR, sign=None)
-        vuls.session.do("UPDATE task_runs SET celery_task_id = NULL")
         reaper.configure(
-            f"broker_deadline_seconds = '1s'\n[sources.main]\n[sources.runs]\nprofile = 'vuls'\n"
-            f"database_url = '{vuls.database.url}'\nbroker_url = 'redis://127.0.0.1:1/0'\n"
+            "[sources.main]\n[profiles.unasked]\nextends = 'vuls'\nalive = []\n"
+            f"[sources.runs]\nprofile = 'unasked'\ndatabase_url = '{vuls.database.url}'\n"
         )
         reaper("clear", "--yes")
         statuses = dict(vuls.session.ask("SELECT id::text, status FROM task_runs"))

@@ -133,28 +133,41 @@ def test_task_that_has_started_may_be_a_waiting_message_again(runs: VulsRuns, st
     assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"
 
 
-def test_job_without_a_celery_task_is_judged_without_celery(runs: VulsRuns) -> None:
-    runs.add(None)
-    assert runs.sweep(LivenessReport(trouble="the broker is away")).reaped == 1
-
-
 @pytest.mark.parametrize(
-    "liveness",
+    ("liveness", "why"),
     [
-        LivenessReport(),
-        LivenessReport(queues=ONE_QUEUE.queues, known=ONE_QUEUE.known, backlog=ONE_QUEUE.queues),
-        LivenessReport(
-            queues=ONE_QUEUE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}
+        (LivenessReport(trouble="the broker is away"), "the broker is away"),
+        (LivenessReport(), "no worker of its queue has answered"),
+        (
+            LivenessReport(queues=ONE_QUEUE.queues, known=ONE_QUEUE.known, backlog=ONE_QUEUE.queues),
+            "it may be one of the messages that wait in its queue",
         ),
+        (
+            LivenessReport(
+                queues=ONE_QUEUE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}
+            ),
+            "w1 is missing",
+        ),
+        (None, "was not asked"),
     ],
-    ids=["not served", "messages wait", "doubted"],
+    ids=["not asked", "not served", "messages wait", "doubted", "no probe"],
 )
-def test_run_that_was_never_sent_to_celery_is_ended_although_others_are_unknown(
-    runs: VulsRuns, liveness: LivenessReport
+def test_run_without_the_id_of_its_task_is_unknown_where_that_of_another_is(
+    runs: VulsRuns, liveness: LivenessReport | None, why: str
 ) -> None:
+    """Its task may have been sent, and the id not written."""
     runs.add(None)
     runs.add("a")
-    assert runs.sweep(liveness).reaped == 1
+    report = runs.sweep(liveness)
+    assert report.reaped == 0
+    assert [job.unknown for job in report.newly_spared] == [f"Celery: {why}"] * 2
+
+
+def test_run_without_the_id_of_its_task_is_ended_when_all_of_celery_has_answered(runs: VulsRuns) -> None:
+    runs.add(None)
+    runs.add("a")
+    alive = LivenessReport(queues=ONE_QUEUE.queues, known=ONE_QUEUE.known, alive=frozenset({"a"}))
+    assert runs.sweep(alive).reaped == 1
     assert runs.failed() == {None}
 
 
