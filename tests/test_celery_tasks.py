@@ -21,6 +21,7 @@ from reaper import celery_tasks
 from reaper.errors import ReaperError
 from reaper.memory import HaltRecord, Memory
 from reaper.scheduling.cron_trigger import CronTrigger
+from tests.support.api import ApiDaemon
 from tests.support.brokers import CeleryCluster, ProcessGroup, RedisServer, redis_server
 from tests.support.commands import environment
 from tests.support.programs import PROJECT
@@ -193,6 +194,25 @@ def test_halt_in_the_state_directory_of_the_worker_holds_clear_reset_and_purge(
         assert worker.ask("clear_stuck_scheduler_jobs", while_halted=True)["summary"]["cleared"] == 1
     finally:
         worker.close()
+
+
+def test_task_on_a_host_without_the_state_asks_the_daemon_and_is_not_held_where_nothing_answers(
+    redis: RedisServer, tmp_path: Path, protea: Protea
+) -> None:
+    """As docs/how-to/celery.md says: such a host has to reach the daemon's address."""
+    job = protea.job(age=3 * HOUR)
+    with ApiDaemon(tmp_path, database_url=protea.url) as daemon:
+        daemon.has_swept()
+        assert daemon.api.post("/api/supervisor/halt?reason=look").status == 200
+        worker = ReaperWorker(redis, tmp_path, REAPER_DATABASE_URL=protea.url, REAPER_HTTP_PORT=str(daemon.port))
+        try:
+            held = worker.ask("clear_stuck_scheduler_jobs")
+            assert held["sources"]["default"]["outcome"] == "halted" and protea.status(job) == "running"
+            assert held["summary"]["halted"].endswith("(look)")
+            daemon.stop()
+            assert worker.ask("clear_stuck_scheduler_jobs")["summary"]["cleared"] == 1
+        finally:
+            worker.close()
 
 
 def test_silence_from_before_the_servers_start_is_trusted_only_by_the_value_true(
