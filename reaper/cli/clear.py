@@ -21,7 +21,7 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import Outcome, SweepReport, Threshold
-from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard
+from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard, halt_members
 from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
 from reaper.operations.sources import create_one_off_sources, in_order_of_ending, waits_for
 from reaper.source import Source
@@ -103,7 +103,7 @@ def command(
         if not as_json:
             _print_result(run, result)
     if as_json:
-        output.write_document("clear", _document(result, dry_run=dry_run, cleared=confirmed))
+        output.write_document("clear", _document(result, run.halt, dry_run=dry_run, cleared=confirmed))
     return exit_codes.worst([result.status, result.orphans.exit_code])
 
 
@@ -165,11 +165,12 @@ def _orphan_lines(orphans: OrphanResult) -> Iterator[str]:
         yield f"{len(remaining)} orphaned task(s); --revoke-orphans revokes them."
 
 
-def _document(result: ClearReport, *, dry_run: bool, cleared: bool) -> dict[str, object]:
+def _document(result: ClearReport, halt: HaltGuard, *, dry_run: bool, cleared: bool) -> dict[str, object]:
     return {
         "dry_run": dry_run,
         "cleared": cleared,
         "sources": [report_document(report, watched) for report, watched in result.swept],
+        "halted": halt_members(halt.held_by),
         "orphans": [task for tasks in result.orphans.by_source.values() for task in tasks],
         "revoked": result.orphans.revoked,
         "errors": [str(error) for error in result.orphans.errors],

@@ -19,7 +19,7 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.guards import HaltGuard, halt_guard
+from reaper.operations.guards import HaltGuard, halt_guard, halt_members
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
@@ -150,7 +150,7 @@ def _purge_each(
 
 def _print_reports(reports: Sequence[PurgeReport], halt: HaltGuard, *, as_json: bool) -> None:
     if as_json:
-        output.write_document("purge", {"sources": reports})
+        output.write_document("purge", {"sources": reports, "halted": halt_members(halt.held_by)})
         return
     console = make_console()
     for report in reports:

@@ -22,7 +22,7 @@ from reaper.config import Settings, SourceSettings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard, describe_halt, halt_guard
+from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard, describe_halt, halt_guard, halt_members
 from reaper.operations.own_limits import count_for_command
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
@@ -78,7 +78,8 @@ def command(
         asked = settings.sources if older_than is not None else {}
         swept = sweep_each(settings, select_sources(settings, source), options, interrupt, asked=asked)
     if as_json:
-        output.write_document("sweep", {"sources": [report_document(report, watched) for report, watched in swept]})
+        sources = [report_document(report, watched) for report, watched in swept]
+        output.write_document("sweep", {"sources": sources, "halted": halt_members(halt.held_by)})
     else:
         for report, watched in swept:
             print_report(make_console(), report, watched, options.breaker, with_heading=len(swept) > 1)
