@@ -180,3 +180,16 @@ def test_dry_run_anywhere_else_needs_a_token(daemon: ApiDaemon) -> None:
         assert anyone(daemon).post(path.replace("{source}", "default"), {"dry_run": True}).status == 401, path
     security = {path: paths[path]["post"]["security"] for path in changing}
     assert {path for path, needed in security.items() if {} in needed} == DRY_RUNS
+
+
+def test_cleanup_leaves_a_kind_with_a_longer_limit_alone_and_notes_how_many(protea: Protea, tmp_path: Path) -> None:
+    config = f'[kinds.train]\ntimeout_seconds = "2d"\n[sources.default]\ndatabase_url = "{protea.url}"\n'
+    with ApiDaemon(tmp_path, config) as daemon:
+        daemon.has_swept()
+        train, embed = protea.stale(operation="train"), protea.stale(operation="embed")
+        for dry_run in (True, False):
+            answer = daemon.api.post(CLEANUP, {"older_than_minutes": 60, "dry_run": dry_run}).json
+            assert (answer["execution_ids"], answer["spared_count"]) == ([embed], 1)
+            assert "the limit of their kind or their row is longer" in answer["notes"][0]
+        daemon.api.post(CLEAR, {"max_age_hours": 1})
+        assert (protea.status(train), protea.status(embed)) == ("running", "failed")
