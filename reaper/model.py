@@ -390,10 +390,10 @@ class SweepReport:
     of columns are unknown, whose jobs are spared. `start_lost` are those of
     `census` whose start was lost, where the sweep ends these too; `start_lost_trouble` says why they could not be
     found. `future_signs`: None when this sweep did not look for them; `future_signs_trouble` says why it could not.
-    `kept` are the first of those stale jobs that `census` counts as kept. `cap`: the outcome is HELD because of the cap
-    on how many jobs are ended in a while, and why; None where the breaker holds it. `quiet_until`: the end of the quiet
-    time that held it. `own_limits`
-    jobs are as old as was asked for, and young by the limit of their kind or row.
+    `kept` are the first of those stale jobs that `census` counts as kept; `holds`: so many jobs operators hold. `cap`:
+    the outcome is HELD because of the cap on how many jobs are ended in a while, and why; None where the breaker holds
+    it. `quiet_until`: the end of the quiet time that held it. `own_limits` jobs are as old as was asked for, and young
+    by the limit of their kind or row.
     """
 
     source: str
@@ -435,6 +435,7 @@ class SweepReport:
     future_signs: FutureSigns | None = None
     future_signs_trouble: str | None = None
     kept: Sequence[KeptJob] = ()
+    holds: int = 0
     cap: str | None = None
     quiet_until: str | None = None
     own_limits: int = 0

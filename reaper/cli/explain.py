@@ -21,6 +21,7 @@ from reaper.operations.explain import Explanation, explain
 from reaper.operations.left_jobs import command_guards
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
+from reaper.source.kept_jobs import kept_by_hold
 from reaper.sweep.left_jobs import UNGUARDED, Left
 
 
@@ -96,6 +97,8 @@ def _status_rows(explanation: Explanation, left: Sequence[Left]) -> Iterator[tup
         yield "outlook", outlook
     for each in left:
         yield f"left ({each.reason})", each.why
+    if explanation.hold is not None and evidence.verdict is not Verdict.STALE:
+        yield "hold", kept_by_hold(explanation.hold).why
     if explanation.holder is not None and evidence.verdict is not Verdict.STALE:
         yield "locked", messages.describe_lock(explanation.holder)
     yield "status", evidence.status or "none"

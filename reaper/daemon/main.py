@@ -100,7 +100,7 @@ class Daemon:
         self._subscribers = (self.metrics, self._daemon_log, self.status, self.history, self.systemd)
         self.supervisor = Supervisor(halt)
         self.startup = StartupRecovery(self._subscribers, halt, self.memory.stores)
-        self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log])
+        self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log], self.memory.holds)
         self.access_control = AccessControl()
         self.access_control.configure(settings)
         refuse_exposed(settings)

@@ -25,6 +25,7 @@ from reaper.model import (
     Reason,
     SweepReport,
 )
+from reaper.observers.decision_log import DecisionLog
 from reaper.observers.log_fields import (
     downtime_fields,
     future_sign_fields,
@@ -87,6 +88,7 @@ class DaemonLog:
     def __init__(self, logger: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = logger or structlog.get_logger("reaper")
         self._logged = defaultdict[str, _Logged](lambda: _Logged(Reminder(clock), Reminder(clock), Reminder(clock)))
+        self._decisions = DecisionLog(self._log)
         self._purge_errors = defaultdict[str, Reminder](lambda: Reminder(clock))
         self._purge_refusals: dict[str, dict[str, int]] = {}  # by source: of each cause, how many when it was logged
 
@@ -135,6 +137,7 @@ class DaemonLog:
         if report.newly_spared_total > len(report.newly_spared):
             rest = report.newly_spared_total - len(report.newly_spared)
             self._log.info("Reaper skipped more jobs past their timeout.", source=report.source, jobs=rest)
+        self._decisions.swept(report)
         self._log_refusals(report)
         self._log_locked(report)
         self._log_late_signs(report)
@@ -393,14 +396,17 @@ class DaemonLog:
             census = report.census
             vanished = census.vanished if census else ()
             self._log.error(
-                "Reaper breaker is open: signs of life have vanished, which is no silence; no job is ended."
+                "Reaper's cap is reached: many jobs were ended lately; no further one is ended."
+                if report.cap is not None
+                else "Reaper breaker is open: signs of life have vanished, which is no silence; no job is ended."
                 if vanished
                 else "Reaper breaker is open: nearly all running jobs fell silent at once; no job is ended.",
                 source=source,
                 stale=census.stale if census else None,
                 running=census.running if census else None,
                 **({"witnesses": list(vanished)} if vanished else {}),
-                remedy=f"{look_first(source)}; {_VANISHED_REMEDY if vanished else _SILENT_REMEDY}",
+                **({"reason": report.cap} if report.cap is not None else {}),
+                remedy=f"{look_first(source)}; {_remedy(report)}",
             )
         elif report.outcome is Outcome.DONE and logged.held:
             logged.held = False
@@ -447,3 +453,11 @@ def _new_and_gone(logged: dict[str, int], current: Mapping[str, int]) -> tuple[l
         del logged[name]
     logged.update({name: current[name] for name in new})
     return new, gone
+
+
+def _remedy(report: SweepReport) -> str:
+    """What an operator does about sweeps that are held."""
+    if report.cap is not None:
+        stale = report.census.stale if report.census else "N"
+        return f"if they are dead, `reaper clear --release {stale}` ends as many, or fewer; the cap counts anew then"
+    return _VANISHED_REMEDY if report.census and report.census.vanished else _SILENT_REMEDY

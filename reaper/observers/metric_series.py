@@ -140,10 +140,27 @@ class MetricSeries:
         )
         self.breaker_open = Gauge(
             "reaper_breaker_open",
-            "1 while the breaker holds the sweeps because nearly all running jobs fell silent at once.",
+            "1 while the breaker holds the sweeps because nearly all running jobs fell silent at once, or the cap does "
+            "because too many were ended lately.",
             _SOURCE,
             registry=registry,
         )
+        self.cap_open = Gauge(
+            "reaper_cap_open",
+            "1 while the cap holds the sweeps because too many jobs were ended lately; reaper_breaker_open is 1, too.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.quiet = Gauge(
+            "reaper_quiet", "1 while it is a quiet time of the source: no job is ended.", _SOURCE, registry=registry
+        )
+        self.kept = Gauge(
+            "reaper_jobs_kept",
+            "Stale jobs that nothing ends: an operator holds them, or their kind is never ended.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.holds = Gauge("reaper_jobs_held", "Jobs that operators hold.", _SOURCE, registry=registry)
         self.leader = Gauge("reaper_leader", "1 while this replica is the one that sweeps.", _SOURCE, registry=registry)
         self.database_up = Gauge(
             "reaper_database_up",
@@ -195,6 +212,9 @@ class MetricSeries:
             self.duration,
             self.last_success,
             self.breaker_open,
+            self.cap_open,
+            self.quiet,
+            self.holds,
             self.leader,
             self.database_up,
             self.witness_up,
@@ -204,7 +224,7 @@ class MetricSeries:
     def from_survey(self) -> tuple[Gauge, ...]:
         """The counts of a survey, which a standby does not make."""
         survey = (self.running, self.spared, self.stale, self.oldest, self.most_overdue)
-        return (*survey, self.ahead, self.without_start, self.start_unknown, self.unknown_moments)
+        return (*survey, self.ahead, self.kept, self.without_start, self.start_unknown, self.unknown_moments)
 
     def with_more_labels(self) -> tuple[Counter, ...]:
         """The metrics with more labels than the source."""

@@ -101,6 +101,7 @@ class Metrics:
         self._series.stale.labels(source).set(census.stale)
         self._series.oldest.labels(source).set(census.oldest_started_epoch or 0)
         self._series.most_overdue.labels(source).set(census.most_overdue)
+        self._series.kept.labels(source).set(census.kept)
         self._series.without_start.labels(source).set(census.without_start)
         self._series.start_unknown.labels(source).set(census.start_unknown)
 
@@ -122,6 +123,9 @@ class Metrics:
             self._series.witness_up.labels(source).set(report.witness_trouble is None)
         if report.outcome is not Outcome.FAILED:
             self._series.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
+            self._series.cap_open.labels(source).set(report.cap is not None)
+            self._series.quiet.labels(source).set(report.outcome is Outcome.QUIET)
+            self._series.holds.labels(source).set(report.holds)
             self._series.deaf.labels(source).set(report.deaf_seconds)
             self._series.unknown_moments.labels(source).set(len(report.unknown_moments))
             self._series.refused.labels(source).set(report.refused_total)

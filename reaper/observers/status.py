@@ -26,7 +26,7 @@ class _SourceState:
     report: SweepReport | None = None
     succeeded_at: float | None = None
     failure: _Failure | None = None
-    held: bool = False
+    held: str | None = None
 
 
 class Status:
@@ -68,7 +68,7 @@ class Status:
                 return
             state.report = report
             if report.outcome is not Outcome.FAILED:
-                state.held = report.outcome is Outcome.HELD
+                state.held = _why_held(report) if report.outcome is Outcome.HELD else None
             if report.outcome in (Outcome.DONE, Outcome.STANDBY, Outcome.HELD, Outcome.HALTED, Outcome.QUIET):
                 state.succeeded_at = time.monotonic()
             if report.outcome is Outcome.FAILED and not report.database_away:
@@ -104,8 +104,14 @@ class Status:
         elif state.succeeded_at is None and not problems:
             problems.append("no sweep has succeeded yet")
         problems += [*report.diverted, *report.unknown_moments]
-        if state.held:
-            problems.append("breaker open: nearly all running jobs fell silent at once")
+        if state.held is not None:
+            problems.append(state.held)
         if (halted := self._halt.current) is not None:
             problems.append(f"halted by {halted.by}")
         return problems
+
+
+def _why_held(report: SweepReport) -> str:
+    if report.cap is not None:
+        return f"cap reached: {report.cap}"
+    return "breaker open: nearly all running jobs fell silent at once"

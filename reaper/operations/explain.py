@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.common import messages
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.errors import NoSuchJob
-from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
+from reaper.model import Evidence, JobCounts, JobHold, Key, LockHolder, Verdict
 from reaper.source import Source
 from reaper.source.own_writes import without_reaps
 from reaper.staleness.downtime import DowntimeTracker
@@ -22,13 +22,15 @@ from reaper.staleness.downtime import DowntimeTracker
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A job, the session that has its row locked, or a row that belongs to it, and the audit events of earlier reaps,
-    newest first. `census` counts the running jobs of the source, where it was asked for and the job is stale.
+    newest first. `census` counts the running jobs of the source, where it was asked for and the job is stale. `hold` is
+    the hold of an operator on the job.
     """
 
     evidence: Evidence
     holder: LockHolder | None
     audits: Sequence[Mapping[str, Any]]
     census: JobCounts | None = None
+    hold: JobHold | None = None
 
 
 def locate(source: Source, name: str) -> Key:
@@ -58,14 +60,15 @@ def explain(
             if not judged:
                 raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
             is_counted = counts and judged[0].verdict is Verdict.STALE
-            census = source.survey.census_with_stale(connection, context, source.holds(context)) if is_counted else None
+            holds = source.known_holds(context)
+            census = source.survey.census_with_stale(connection, context, holds) if is_counted else None
             audits = [*view.lookup.audit_events(connection, key), *source.kept_reaps(key)]
             evidence = judged[0]
             if evidence.verdict is Verdict.ENDED:
                 signs = view.lookup.signs_without_reaps(connection, context, key)
                 evidence = without_reaps(evidence, signs, audits)
         holders = source.lock_holders(connection, [key], at_most=at_most)
-        return Explanation(evidence, holders.get(key), [audit.evidence for audit in audits], census)
+        return Explanation(evidence, holders.get(key), [audit.evidence for audit in audits], census, holds.get(key))
 
 
 def _parse(source: Source, name: str) -> Key:

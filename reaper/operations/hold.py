@@ -13,7 +13,7 @@ hold and the look that follows it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -45,18 +45,26 @@ class HoldTaken:
     hold: JobHold
     runs: bool
     holder: LockHolder | None
+    durable: bool = True
 
     @property
     def notes(self) -> Sequence[str]:
         """What the operator should know beside the hold."""
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
         if not self.runs:
-            return ("It is not running now. The hold is for a run that begins before it is over.",)
-        if self.holder is None:
-            return ()
-        return (
-            f"Its row is locked by {messages.describe_holder(self.holder)}. If that is a reaper, which may have begun "
-            "before the hold, it can still end the job; look again in a moment.",
-        )
+            yield "It is not running now. The hold is for a run that begins before it is over."
+        elif self.holder is not None:
+            yield (
+                f"Its row is locked by {messages.describe_holder(self.holder)}. If that is a reaper, which may have "
+                "begun before the hold, it can still end the job; look again in a moment."
+            )
+        if not self.durable:
+            yield (
+                "There is no state directory: the hold ends with this process, and commands and Celery tasks do not "
+                "see it."
+            )
 
 
 def take_hold(
@@ -79,7 +87,7 @@ def take_hold(
     hold = JobHold(source.name, evidence.key, now + timedelta(seconds=seconds), by, reason)
     store.add(hold, now)
     after = explain(source, downtime, job, at_most=at_most)
-    return HoldTaken(hold, after.evidence.verdict is not Verdict.ENDED, after.holder)
+    return HoldTaken(hold, after.evidence.verdict is not Verdict.ENDED, after.holder, store.durable)
 
 
 def take_back(source: Source, store: JobHoldStore, job: str) -> JobHold:

@@ -87,7 +87,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
         lookup, survey = source.lookup, source.survey
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            census = survey.census_with_stale(connection, context, source.holds(context))
+            census = survey.census_with_stale(connection, context, source.known_holds(context))
             keys = lookup.list_keys(
                 connection,
                 context,
@@ -144,7 +144,7 @@ def overdue_jobs(
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            census = source.survey.census_with_stale(connection, context, source.holds(context))
+            census = source.survey.census_with_stale(connection, context, source.known_holds(context))
             keys = source.lookup.overdue_keys(connection, context, limit + 1)
             jobs = source.lookup.evidence(connection, context, keys[:limit])
         holders = _holders(source, connection, jobs, at_most)

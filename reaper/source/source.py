@@ -19,7 +19,7 @@ from reaper.database.errors import ErrorKind, classify
 from reaper.database.lease import Lease
 from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
-from reaper.errors import QuietTime, RowsHidden, TableReplaced
+from reaper.errors import QuietTime, RowsHidden, StateUnavailable, TableReplaced
 from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import FutureSigns, JobHold, Key, LockHolder, ReapedJob, Reason, Thresholds
@@ -418,6 +418,13 @@ class Source(DatabaseAccess):
     def holds(self, context: EvaluationContext) -> Mapping[Key, JobHold]:
         """The jobs that operators hold, as of this moment. Raises StateUnavailable: then it is not known."""
         return self._holds(context.now)
+
+    def known_holds(self, context: EvaluationContext) -> Mapping[Key, JobHold]:
+        """The same for what is only shown: none where they cannot be read."""
+        try:
+            return self.holds(context)
+        except StateUnavailable:
+            return {}
 
     def holds_now(self) -> Mapping[Key, JobHold]:
         """The same now; none before `begin_evaluation`. Raises StateUnavailable."""

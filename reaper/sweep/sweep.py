@@ -491,6 +491,7 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         future_signs=state.future_signs,
         future_signs_trouble=None if outcome is Outcome.FAILED else state.future_signs_trouble,
         kept=tuple(state.kept.first),
+        holds=len(state.holds),
         cap=state.cap_reason,
         quiet_until=state.quiet_until if outcome is Outcome.QUIET else None,
     )

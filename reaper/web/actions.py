@@ -10,12 +10,13 @@ from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
 from reaper.config import SourceSettings
 from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
-from reaper.memory import HaltRecord
-from reaper.model import JobCounts, Key, Outcome, ReapedJob, SweepReport, Threshold
+from reaper.memory import HaltRecord, JobHoldStore
+from reaper.model import JobCounts, JobHold, Key, Outcome, ReapedJob, SweepReport, Threshold
 from reaper.observers.history import History
 from reaper.operations import execution_cleanup as cleanup_operation
 from reaper.operations import explain, fail
 from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard
+from reaper.operations.hold import HoldTaken, take_back, take_hold
 from reaper.operations.own_limits import count_own_limits
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import in_order_of_ending
@@ -30,6 +31,8 @@ from reaper.web.guard.tokens import Caller
 from reaper.web.read_cache import ReadCache
 from reaper.web.source_registry import SourceRegistry, with_other_settings
 
+_HOLD_SECONDS = 10.0
+"""How long a statement may take that looks at a job which is to be held."""
 BUSY_SECONDS = 5.0
 """How long a request that ends jobs waits for the sweep that works."""
 
@@ -41,8 +44,16 @@ class Refused(ReaperError):
 class AdminActions:
     """The actions of one daemon. Thread-safe. After each of them the read cache is empty."""
 
-    def __init__(self, supervisor: Supervisor, history: History, sources: SourceRegistry, cache: ReadCache) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        history: History,
+        sources: SourceRegistry,
+        cache: ReadCache,
+        holds: JobHoldStore,
+    ) -> None:
         self._supervisor, self._history, self._sources, self._cache = supervisor, history, sources, cache
+        self._holds = holds
         self._dry_runs = DryRuns(sources, cache)
 
     def halt(self, who: Caller, reason: str | None, *, persistent: bool) -> None:
@@ -92,6 +103,18 @@ class AdminActions:
                 return fail.fail(reading, runner.downtime.copy(), key, decision, listener, expected)
             except JobChanged as error:
                 raise JobChanged(f"job {messages.format_key(key)} {error}") from None
+
+    def hold(self, source: str, job: str, seconds: float, by: str, reason: str) -> HoldTaken:
+        """Keep one job from being ended. Raises NoSuchSource, as `explain` does, and StateUnavailable."""
+        registered = self._sources[source]
+        reading, downtime = registered.reading, registered.runner.downtime.copy()
+        with self._cache.cleared_after(), prefix_errors(reading):
+            return take_hold(reading, downtime, self._holds, job, seconds, by, reason, at_most=_HOLD_SECONDS)
+
+    def unhold(self, source: str, job: str) -> JobHold:
+        """Take the hold on a job back. Raises NoSuchSource, NoSuchHold and StateUnavailable."""
+        with self._cache.cleared_after():
+            return take_back(self._sources[source].reading, self._holds, job)
 
     def cleanup(
         self, source: str, minutes: int, *, dry_run: bool, who: Caller, passes: GuardPasses = NO_PASSES

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from reaper import __version__
 from reaper.web import ui
-from reaper.web.api import compatibility, errors, health, history, jobs, openapi, supervisor, sweeps
+from reaper.web.api import compatibility, errors, health, history, holds, jobs, openapi, supervisor, sweeps
 from reaper.web.clear_in_background import ClearTasks
 from reaper.web.service import AdminService
 
@@ -20,6 +20,8 @@ _API_ROUTERS = (
     supervisor.steering,
     jobs.reading,
     jobs.ending,
+    holds.reading,
+    holds.holding,
     sweeps.reading,
     sweeps.sweeping,
     compatibility.reading,

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from reaper.config import Settings
-from reaper.memory import HaltRecord
-from reaper.model import AuditRecord, JobCounts, Key, Outcome, SweepReport
+from reaper.memory import HaltRecord, JobHoldStore, Memory
+from reaper.model import AuditRecord, JobCounts, JobHold, Key, Outcome, SweepReport
 from reaper.observers.history import History
 from reaper.observers.status import Status
 from reaper.operations import explain as explain_operation
 from reaper.operations import report as report_operation
 from reaper.operations.guards import describe_halt
+from reaper.operations.hold import holds_in_force
 from reaper.operations.report import Report, ReportQuery
 from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import State, Supervisor
@@ -62,13 +63,19 @@ class AdminService:
     """One daemon's. Thread-safe."""
 
     def __init__(
-        self, supervisor: Supervisor, status: Status, history: History, auditors: Sequence[Auditor] = ()
+        self,
+        supervisor: Supervisor,
+        status: Status,
+        history: History,
+        auditors: Sequence[Auditor] = (),
+        holds: JobHoldStore | None = None,
     ) -> None:
-        """The history is an auditor too."""
+        """The history is an auditor too. `holds` is what the sources ask."""
+        self._holds = holds or Memory.open(None).holds
         self.supervisor, self.status, self.history = supervisor, status, history
         self._auditors = (history, *auditors)
         self.registry, self._cache = SourceRegistry(), ReadCache()
-        self.actions = AdminActions(supervisor, history, self.registry, self._cache)
+        self.actions = AdminActions(supervisor, history, self.registry, self._cache, self._holds)
         self._stuck_jobs = StuckJobsReader(self.registry, self._cache, history)
         self.host = socket.gethostname()
 
@@ -178,6 +185,10 @@ class AdminService:
     def held(self, source: str) -> JobCounts | None:
         """What the breaker holds, as the last sweep counted it; None when it is closed. Raises NoSuchSource."""
         return self.history.held(self.registry[source].runner.name)
+
+    def holds(self) -> Sequence[JobHold]:
+        """The holds in force. Raises StateUnavailable."""
+        return holds_in_force([self.registry[name].reading for name in self.registry], self._holds)
 
     def sweep_summary(self, report: SweepReport) -> list[str]:
         """The result of a sweep of one of these sources in words, line by line."""

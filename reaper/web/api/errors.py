@@ -13,7 +13,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from reaper.common.suggestions import did_you_mean
-from reaper.errors import DatabaseUnavailable, HaltInForce, JobChanged, NoSuchJob, NoSuchSource, ReaperError, SourceBusy
+from reaper.errors import (
+    DatabaseUnavailable,
+    HaltInForce,
+    JobChanged,
+    NoSuchHold,
+    NoSuchJob,
+    NoSuchSource,
+    ReaperError,
+    SourceBusy,
+)
 from reaper.web.actions import Refused
 from reaper.web.api.schemas import Job
 from reaper.web.clear_in_background import NoSuchTask
@@ -27,6 +36,7 @@ _CHOICE = re.compile(r"'([^']*)'")
 _STATUSES: dict[type[ReaperError], int] = {
     NoSuchSource: 404,
     NoSuchJob: 404,
+    NoSuchHold: 404,
     NoSuchTask: 404,
     JobChanged: 409,
     Refused: 409,

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from reaper.common.json_values import to_jsonable
 from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
-from reaper.model import Verdict
+from reaper.model import JobHold, Verdict
 from reaper.operations.explain import Explanation
 from reaper.operations.fail import ExpectedStart, ManualEnd
 from reaper.operations.report import Report, ReportQuery
@@ -38,9 +38,9 @@ ending = changing_router("jobs")
 
 _MOST_LISTED = 200
 _LARGEST_OFFSET = 1_000_000
-_ACTIONS = ("fail", "requeue")
+_ACTIONS = ("fail", "requeue", "hold", "unhold")
 _SLASHES = 4  # /api/jobs/SOURCE/ID
-_JOB_PATH = "/api/jobs/{source}/" + any_text("id")
+JOB_PATH = "/api/jobs/{source}/" + any_text("id")
 
 
 class JobsParameters(Parameters):
@@ -102,6 +102,14 @@ class JobEnded(Model):
     seconds_ago: float
 
 
+class JobHeld(Model):
+    """The hold on a job."""
+
+    until: Annotated[str, Field(description="By the clock of its database.")]
+    by: str
+    reason: str
+
+
 class JobExplained(Model):
     """Everything that is known of one job, running or not."""
 
@@ -109,6 +117,7 @@ class JobExplained(Model):
     job: Job
     holder: Annotated[RowHolder | None, Field(description="The session that holds its row now.")]
     actions: Annotated[list[str], Field(description="The actions by which a running job of this source can be ended.")]
+    hold: Annotated[JobHeld | None, Field(description="The hold that keeps it from being ended; null without one.")]
     ended: Annotated[JobEnded | None, Field(description="Null for one that this daemon has not ended lately.")]
     audits: Annotated[list[dict[str, Any]], Field(description="What earlier reaps of it wrote, newest first.")]
 
@@ -157,13 +166,13 @@ def names_action(request: Request) -> bool:
     return raw.count("/") > _SLASHES and raw.rpartition("/")[2] in _ACTIONS
 
 
-async def _check_method(request: Request) -> None:
+async def check_method(request: Request) -> None:
     """Raises HTTPException 405 where a GET names an action, or a POST does not."""
     if names_action(request) != (request.method == "POST"):
         raise HTTPException(405)
 
 
-_SourcePath = Annotated[str, Path(max_length=63, description="The source's name.", examples=["default"])]
+SourcePath = Annotated[str, Path(max_length=63, description="The source's name.", examples=["default"])]
 
 
 async def _job_name(
@@ -187,8 +196,8 @@ async def _job_name(
     return id or named or ""
 
 
-_JobName = Annotated[str, Depends(_job_name)]
-_method_checked = [Depends(_check_method)]
+JobName = Annotated[str, Depends(_job_name)]
+_method_checked = [Depends(check_method)]
 
 
 @reading.get("/api/jobs", summary="The running jobs, and what the rule says of each", responses=problems(404, 502, 503))
@@ -211,38 +220,38 @@ def jobs(service: Service, parameters: Annotated[JobsParameters, Query()]) -> Jo
 
 
 @reading.get(
-    _JOB_PATH,
+    JOB_PATH,
     summary="Everything that is known of one job",
     responses=problems(404, 502, 503),
     dependencies=_method_checked,
 )
-def job(service: Service, source: _SourcePath, id: _JobName) -> JobExplained:
+def job(service: Service, source: SourcePath, id: JobName) -> JobExplained:
     """Running or not: each sign of life, each threshold and where it came from, the verdict, and what earlier reaps
     wrote."""
     return _explained(service, source, service.explain(source, id))
 
 
 @ending.post(
-    f"{_JOB_PATH}/fail",
+    f"{JOB_PATH}/fail",
     summary="End one running job",
     name="fail",
     responses=problems(404, 502, 503) | conflict(JobHasMoved),
     dependencies=_method_checked,
 )
-def fail(service: Service, audit: Audited, source: _SourcePath, id: _JobName, request: EndWanted) -> EndDone:
+def fail(service: Service, audit: Audited, source: SourcePath, id: JobName, request: EndWanted) -> EndDone:
     """With the lock and the audit event of a sweep, whatever its signs of life, and `ManualTimeout` as its error code.
     Its worker is not stopped: stop it first."""
     return _end(service, audit, source, id, request, "fail")
 
 
 @ending.post(
-    f"{_JOB_PATH}/requeue",
+    f"{JOB_PATH}/requeue",
     summary="Put one running job back",
     name="requeue",
     responses=problems(404, 502, 503) | conflict(JobHasMoved),
     dependencies=_method_checked,
 )
-def requeue(service: Service, audit: Audited, source: _SourcePath, id: _JobName, request: EndWanted) -> EndDone:
+def requeue(service: Service, audit: Audited, source: SourcePath, id: JobName, request: EndWanted) -> EndDone:
     """It is to run again: where the source's profile says how, else 409."""
     return _end(service, audit, source, id, request, "requeue")
 
@@ -275,6 +284,10 @@ def _job_now(service: AdminService, source: str, job: str) -> Job | None:
     return job_of(source, explanation.evidence, service.guards(source), explanation.holder)
 
 
+def _held(hold: JobHold) -> JobHeld:
+    return JobHeld(until=hold.until.isoformat(), by=hold.by, reason=hold.reason)
+
+
 def _explained(service: AdminService, source: str, explanation: Explanation) -> JobExplained:
     evidence, holder = explanation.evidence, explanation.holder
     ending = service.history.ending_of(source, evidence.key)
@@ -283,6 +296,7 @@ def _explained(service: AdminService, source: str, explanation: Explanation) -> 
         job=job_of(source, evidence, service.guards(source), holder if evidence.verdict is Verdict.STALE else None),
         holder=holder_of(holder),
         actions=list(service.action_names(source)),
+        hold=None if explanation.hold is None else _held(explanation.hold),
         ended=None
         if ending is None
         else JobEnded(

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from reaper.common.messages import format_key
 from reaper.errors import ReaperError
-from reaper.model import FailedTransition, LockedCandidate, SweepReport
+from reaper.model import FailedTransition, KeptJob, LockedCandidate, SweepReport
 from reaper.observers.history import SweepRecord
+from reaper.sweep.left_jobs import held_by
 from reaper.web.api.dependencies import Audited, Service
 from reaper.web.api.dry_run_route import dry_run_router
 from reaper.web.api.errors import Ambiguous, problems
@@ -97,11 +98,18 @@ class RowRefused(Mirror):
     id: str
 
 
+@mirrors(KeptJob, without=["key"], described={"hold": "An operator holds it; else its kind is never ended."})
+class RowKept(Mirror):
+    """A stale job that nothing ends, and why."""
+
+    id: str
+
+
 @mirrors(
     SweepReport,
     only=[
         "source", "sweep_id", "outcome", "dry_run", "duration_seconds", "judged_at", "reaped", "lost", "locked_total",
-        "refused_total", "error", "database_away",
+        "refused_total", "error", "database_away", "cap", "quiet_until",
     ],
     after={
         "census": "judged_at", "breaker": "census", "would_reap": "breaker", "locked": "lost",
@@ -115,6 +123,7 @@ class SweepDone(Mirror):
     breaker: Annotated[str | None, Field(description="Why the breaker holds it, or would hold it.")]
     would_reap: Annotated[list[Job], Field(description="Of a dry run: the first hundred.")]
     locked: list[RowHeld]
+    kept: Annotated[list[RowKept], Field(description="Those of the stale jobs that nothing ends: the first hundred.")]
     refused: list[RowRefused]
     lines: Annotated[list[str], Field(description="The result in words.")]
 
@@ -176,7 +185,8 @@ def _done(service: AdminService, report: SweepReport) -> SweepDone:
     return SweepDone.of(
         report,
         census=census_of(census),
-        breaker=breaker.reason(census) if census is not None and breaker.opens(census) else None,
+        breaker=held_by(breaker, census),
+        kept=[RowKept.of(job, id=format_key(job.key)) for job in report.kept],
         would_reap=[job_of(report.source, evidence, guards) for evidence in report.would_reap],
         locked=[RowHeld.of(row, id=format_key(row.key)) for row in report.locked],
         refused=[RowRefused.of(row, id=format_key(row.key)) for row in report.failures],

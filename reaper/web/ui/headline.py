@@ -93,9 +93,8 @@ def headline(
         now = stuck if stale else "nothing is stuck"
         return Headline("hold", f"Halted by {visible(halted.by)}", _halted_detail(sources, now))
     if held := [row for row in rows if row.release]:
-        return Headline(
-            "hold", f"The breaker holds {count(sum(row.release for row in held), 'job')}", _held_detail(held)
-        )
+        holds = "The cap holds" if all(row.cap for row in held) else "The breaker holds"
+        return Headline("hold", f"{holds} {count(sum(row.release for row in held), 'job')}", _held_detail(held))
     if stale:
         return Headline("warn", stuck, _stuck_detail(sources, stale))
     if lost := sum(row.start_lost.stale for row in rows if row.start_lost):
@@ -122,7 +121,9 @@ def _away_detail(rows: Sequence[SourceRow], stuck: str, stale: int) -> str:
 
 
 def _held_detail(rows: Sequence[SourceRow]) -> str:
-    reasons = "; ".join(f"{row.name}: {row.breaker}" for row in rows)
+    reasons = "; ".join(f"{row.name}: {row.cap or row.breaker}" for row in rows)
+    if all(row.cap for row in rows):
+        return f"{reasons}. This may be a slow mistake: look first, then release."
     return f"{reasons}. This looks like an outage, not like a mass death: look first, then release."
 
 

@@ -11,6 +11,7 @@ from reaper.errors import DatabaseUnavailable, NoSuchJob, ReaperError
 from reaper.model import Evidence, Verdict
 from reaper.observers.history import EndedRecord
 from reaper.operations.explain import Explanation
+from reaper.source.kept_jobs import kept_by_hold
 from reaper.sweep.left_jobs import Left
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, absolute, distance, duration, link, text, visible
@@ -121,13 +122,15 @@ def _details(service: AdminService, source: str, explanation: Explanation) -> Jo
         timeline=timeline(job, explanation.audits, late),
         facts=[(name, visible(value)) for name, value in _facts(explanation, reasons)],
         audits=[visible(messages.describe_audit(audit)) for audit in explanation.audits],
-        actions=actions(service, source) if runs else (),
+        actions=[*actions(service, source), "hold" if explanation.hold is None else "unhold"] if runs else (),
         runs=runs,
     )
 
 
 def _facts(explanation: Explanation, reasons: Sequence[Left]) -> Iterator[tuple[str, str]]:
     job = explanation.evidence
+    if explanation.hold is not None and job.verdict is not Verdict.STALE:
+        yield "hold", kept_by_hold(explanation.hold).why
     yield "status", job.status or "none"
     yield "started", _context(job.started, job.started_from, job.age_seconds)
     for witness, at in job.signs.items():

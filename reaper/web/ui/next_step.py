@@ -33,7 +33,7 @@ class SourceView:
     `census` is the newest count; `held_back` is what the breaker holds, as the last sweep counted it; `refusal` is the
     error with which the database refuses to end a job, which is set aside; None for any other. `start_lost` counts the
     jobs whose start was lost, which sweeps end only with `ends_start_lost`. `decisions` has the holds, the quiet time
-    and the cap of the source.
+    and the cap of the source, `limits` what is configured of these, in words.
     """
 
     status: SourceStatus
@@ -48,6 +48,7 @@ class SourceView:
     start_lost: JobCounts | None = None
     ends_start_lost: bool = False
     decisions: SourceGuards = UNGUARDED
+    limits: str = "no cap"
 
     def next_step(self, job: Evidence) -> NextStep:
         """What happens next to the job if it shows no sign of life and no operator acts."""

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from reaper import __version__
 from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
+from reaper.config import SourceSettings
 from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
@@ -204,7 +205,16 @@ def source_view(service: AdminService, source: str, report: Report | None) -> So
         start_lost=report.start_lost.census if report and report.start_lost else None,
         ends_start_lost=service.settings.sources[source].start_lost == "end",
         decisions=service.decisions(source, report),
+        limits=_limits(service.settings.sources[source]),
     )
+
+
+def _limits(settings: SourceSettings) -> str:
+    """How many jobs of a source may be ended in a while, and when and of which kinds none is."""
+    cap = f"at most {settings.most}" if settings.most is not None else "no cap"
+    quiet = [f"quiet {', '.join(map(str, settings.quiet))}"] if settings.quiet else []
+    never = [f"never {', '.join(settings.never)}"] if settings.never else []
+    return visible("; ".join([cap, *quiet, *never]))
 
 
 def job_row(listed: ListedJob, source: SourceView, service: AdminService) -> JobRow:

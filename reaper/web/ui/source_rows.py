@@ -11,7 +11,7 @@ from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import When, ago, brief, duration, visible
 from reaper.web.ui.next_step import SourceView
 
-_SHOWN_ELSEWHERE = ("halted by", "breaker open")
+_SHOWN_ELSEWHERE = ("halted by", "breaker open", "cap reached")
 """Beginnings of problems that the page shows in another place."""
 
 
@@ -20,7 +20,8 @@ class SourceRow:
     """One source.
 
     `away` is its database's error when it could not be reached, `unread` any other error with which it could not be
-    read for this page. `breaker` says why the breaker holds its sweeps, and `release` how many jobs it holds, or 0.
+    read for this page. `breaker` says why the breaker holds its sweeps, `cap` why the cap does, and `release` how many
+    jobs are held, or 0. `limits` says which cap and which quiet times it has.
     """
 
     name: str
@@ -36,7 +37,10 @@ class SourceRow:
     start_lost: JobCounts | None
     problems: Sequence[str]
     breaker: str | None
+    cap: str | None
+    quiet: str | None
     release: int
+    limits: str
 
 
 def source_row(source: SourceView, error: ReaperError | None) -> SourceRow:
@@ -45,6 +49,7 @@ def source_row(source: SourceView, error: ReaperError | None) -> SourceRow:
     report = status.report
     away = _away(report) or (str(error) if isinstance(error, DatabaseUnavailable) else None)
     unread = str(error) if error is not None and away is None else None
+    cap = report.cap if report is not None and held is not None else None
     return SourceRow(
         name=status.name,
         profile=status.profile,
@@ -58,8 +63,11 @@ def source_row(source: SourceView, error: ReaperError | None) -> SourceRow:
         census=source.census,
         start_lost=source.start_lost,
         problems=[visible(problem) for problem in status.problems if not problem.startswith(_SHOWN_ELSEWHERE)],
-        breaker=source.breaker.reason(held) if held is not None else None,
+        breaker=source.breaker.reason(held) if held is not None and cap is None else None,
+        cap=visible(cap) if cap is not None else None,
+        quiet=visible(source.decisions.quiet) if source.decisions.quiet is not None else None,
         release=held.stale if held is not None else 0,
+        limits=source.limits,
     )
 
 
@@ -89,7 +97,7 @@ def _schedule(source: SourceView) -> str:
         return "sweeping now"
     if seconds is None:
         return "no more" if source.state is State.FINISHED else "not scheduled yet"
-    looks = "looks" if source.halted is not None else "sweeps"
+    looks = "looks" if source.halted is not None or source.decisions.quiet is not None else "sweeps"
     return f"{looks} in {duration(seconds)}" if seconds >= 1 else f"{looks} any moment"
 
 

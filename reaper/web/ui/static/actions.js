@@ -23,8 +23,8 @@ const ACTIONS = {
     run: async ({ source, change }) => sweeps(await change("/api/sweeps", { source })),
   },
   release: {
-    title: ({ source }) => `Release the breaker of ${source}`,
-    lead: () => "Nearly everything fell silent at once. If only the signs of life are missing, this ends jobs that are alive.",
+    title: ({ source }) => `Release what is held of ${source}`,
+    lead: () => "Nearly everything fell silent at once, or many jobs were ended in a short time. If only the signs of life are missing, this ends jobs that are alive.",
     preview: release,
     count: ({ held }) => held,
     confirm: ({ held }) => `End ${held} jobs`,
@@ -54,6 +54,29 @@ const ACTIONS = {
     confirm: () => "Restart",
     run: async ({ change }) => [line(`The supervisor is ${(await change("/api/supervisor/restart")).state}.`)],
   },
+  hold: {
+    title: () => "Hold one job",
+    lead: () => "Nothing ends it for a while, however stale it is: no sweep, no command, no task and no request. It is judged and shown as before.",
+    preview: evidence,
+    reason: "It is shown with the hold.",
+    required: true,
+    time: "3h",
+    confirm: () => "Hold",
+    run: async ({ job, reason, time, change }) => {
+      const held = await change(jobAction(job, "hold"), { duration: time, reason });
+      return [line(untrusted(`Held until ${held.until}.`)), ...held.notes.map((note) => line(untrusted(note)))];
+    },
+  },
+  unhold: {
+    title: () => "Take the hold on a job back",
+    lead: () => "The next sweep ends it if it is stale.",
+    preview: evidence,
+    confirm: () => "Take back",
+    run: async ({ job, change }) => {
+      await change(jobAction(job, "unhold"));
+      return [line("It is no longer held.")];
+    },
+  },
   fail: ending("Fail", "It is marked as failed with your reason, whatever its signs of life. Its worker is not stopped: stop it first.", true),
   requeue: ending("Requeue", "It is put back in its queue with your reason, whatever its signs of life. Its worker is not stopped: stop it first.", false),
 };
@@ -68,12 +91,15 @@ function ending(name, lead, danger) {
     confirm: ({ gone }) => (gone ? null : name),
     danger,
     run: async ({ job, decided, reason, change }) => {
-      const [path, query] = job.split("?");
-      const action = `/api${path}/${name.toLowerCase()}${query ? `?${query}` : ""}`;
-      const done = await change(action, { started: decided, reason });
+      const done = await change(jobAction(job, name.toLowerCase()), { started: decided, reason });
       return [line(untrusted(done.message))];
     },
   };
+}
+
+function jobAction(job, name) {
+  const [path, query] = job.split("?");
+  return `/api${path}/${name}${query ? `?${query}` : ""}`;
 }
 
 async function evidence(request) {
@@ -147,6 +173,8 @@ function reset(action, request) {
   part("reason").required = Boolean(action.required);
   part("persist-field").hidden = !action.persist;
   part("count-field").hidden = true;
+  part("time-field").hidden = action.time === undefined;
+  part("time").value = action.time ?? "";
   part("confirm").hidden = true;
   part("cancel").textContent = action.confirm ? "Cancel" : "Close";
   for (const name of ["reason", "count"]) part(name).value = "";
@@ -164,7 +192,7 @@ function ready(action, request) {
   button.className = action.danger ? "button danger filled" : "button primary";
   part("count-field").hidden = !action.count;
   const enough = () => !action.count || part("count").value.trim() === String(action.count(request));
-  if (action.count) part("count-label").textContent = `Type ${action.count(request)}, the number of jobs that the breaker holds`;
+  if (action.count) part("count-label").textContent = `Type ${action.count(request)}, the number of jobs that are held`;
   button.disabled = !enough();
   part("count").oninput = () => (button.disabled = !enough());
   dialog.querySelector("form").onsubmit = (event) => {
@@ -176,12 +204,12 @@ function ready(action, request) {
 }
 
 async function confirm(action, request) {
-  const confirmed = { ...request, reason: part("reason").value.trim(), persist: part("persist").checked };
+  const confirmed = { ...request, reason: part("reason").value.trim(), persist: part("persist").checked, time: part("time").value.trim() };
   if (action.required && !confirmed.reason) return say("Give a reason: it is written to the audit event.", "bad");
   part("confirm").disabled = true;
   await attempt(request.mine, () => action.run(confirmed), (nodes) => {
     part("preview").replaceChildren(...nodes);
-    for (const name of ["reason-field", "count-field", "persist-field", "confirm"]) part(name).hidden = true;
+    for (const name of ["reason-field", "count-field", "time-field", "persist-field", "confirm"]) part(name).hidden = true;
     part("cancel").textContent = "Close";
     part("cancel").focus();
     say("Done.", "good");
