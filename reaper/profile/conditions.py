@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -28,9 +29,27 @@ Bound = Annotated[Annotated[Now, Tag(NOW)] | Annotated[Plain, Tag(SCALAR)], Disc
 """The value that a column is compared with."""
 
 
+NULL = {"is": "null"}
+"""NULL among the values of a list, as it is written."""
+
+
+def _with_null_among_values(given: Any) -> Any:
+    """The same, where NULL is named among the values, with `or_null` in its place."""
+    if not isinstance(given, Mapping):
+        return given
+    for key, is_met in (("in", True), ("not_in", False)):
+        values = given.get(key)
+        if isinstance(values, list | tuple) and NULL in values:
+            if "or_null" in given:
+                raise ValueError("NULL is named twice: among the values, and by 'or_null'")
+            given = {**given, key: [value for value in values if value != NULL], "or_null": is_met}
+    return given
+
+
 class Condition(ProfileModel):
     """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone.
 
+    `or_null`: whether NULL meets `in` or `not_in`. None is as false, but it was not said.
     In `sql`, `{name}` is a column of the row, and `{{` is a brace. `otherwise` says in words, about a job that the
     condition does not hold for, what is the case instead.
     """
@@ -43,10 +62,18 @@ class Condition(ProfileModel):
     greater_than: Bound | None = None
     sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
     otherwise: Label | None = None
+    or_null: Annotated[bool | None, Field(strict=True)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_among_values(cls, given: Any) -> Any:
+        return _with_null_among_values(given)
 
     @model_validator(mode="after")
     def _one_question(self) -> Condition:
         exactly_one(self, "values", "not_in", "null", "less_than", "greater_than", "sql")
+        if self.or_null is not None and self.values is None and self.not_in is None:
+            raise ValueError("'or_null' requires 'in' or 'not_in'")
         if (self.column is None) == (self.sql is None):
             raise ValueError("expected 'column' and one question about it, or 'sql' alone")
         return self
@@ -70,14 +97,22 @@ class Running(ProfileModel):
 
     column: Name | None = None
     values: Annotated[tuple[Plain, ...] | None, Field(alias="in", min_length=1)] = None
+    or_null: Annotated[bool | None, Field(strict=True)] = None
     where: Conditions = ()
     exists: tuple[Related, ...] = ()
     missing: tuple[Related, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_among_values(cls, given: Any) -> Any:
+        return _with_null_among_values(given)
 
     @model_validator(mode="after")
     def _has_condition(self) -> Running:
         if (self.column is None) != (self.values is None):
             raise ValueError("'column' and 'in' go together")
+        if self.or_null is not None and self.values is None:
+            raise ValueError("'or_null' requires 'in'")
         if self.column is None and not self.where and not self.exists:
             raise ValueError("expected 'column' and 'in', 'where' or 'exists', which say what running means")
         return self
@@ -87,7 +122,8 @@ class Running(ProfileModel):
         """All conditions on the job's own row."""
         if self.column is None or self.values is None:
             return self.where
-        return (Condition.model_validate({"column": self.column, "in": self.values}), *self.where)
+        null = {} if self.or_null is None else {"or_null": self.or_null}
+        return (Condition.model_validate({"column": self.column, "in": self.values, **null}), *self.where)
 
     @property
     def related(self) -> tuple[Related, ...]:

@@ -95,7 +95,7 @@ def _holds_after(condition: Condition, assign: Any) -> bool | None:
         return True
     value = assign[condition.column]
     if is_variable(value, "null"):
-        return condition.null == "null"
+        return condition.null == "null" or bool(condition.or_null)
     if condition.null is not None:
         is_never_null = isinstance(value, (Variable, *_SCALARS))
         return condition.null == "not null" if is_never_null else None
@@ -120,6 +120,8 @@ def _contradict(a: Condition, b: Condition) -> bool | None:
         return None
     if a.column != b.column:
         return False
+    if a.or_null or b.or_null:
+        return None
     if "null" in (a.null, b.null):
         return a.null != b.null
     for one, other in ((a, b), (b, a)):

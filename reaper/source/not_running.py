@@ -95,10 +95,11 @@ def _described(condition: Condition) -> str:
     if condition.sql is not None:
         return condition.sql[:_LONGEST_SQL]
     name = condition.column
+    null = ["NULL"] if condition.or_null else []
     if condition.values is not None:
-        return f"{name} {' or '.join(map(str, condition.values))}"
+        return f"{name} {' or '.join((*map(str, condition.values), *null))}"
     if condition.not_in is not None:
-        return f"{name} other than {' or '.join(map(str, condition.not_in))}"
+        return f"{name} other than {' or '.join(map(str, condition.not_in))}{''.join(f', or {word}' for word in null)}"
     if condition.null is not None:
         return f"{name} {'not set' if condition.null == 'null' else 'set'}"
     if condition.less_than is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sqlalchemy import ColumnElement, FromClause, and_, true
+from sqlalchemy import ColumnElement, FromClause, and_, or_, true
 
 from reaper.model import StoredTime
 from reaper.profile import Condition, Conditions, Now, Scalar
@@ -41,15 +41,20 @@ def holds(condition: Condition, row: FromClause, time_of: TimeOf) -> ColumnEleme
     if condition.sql is not None:
         return fill_template(condition.sql, row)
     column: Element = row.c[condition.column or ""]
-    if condition.values is not None:
-        return is_one_of(column, condition.values)
-    if condition.not_in is not None:
-        return column.not_in([sql.untyped(value) for value in condition.not_in])
+    if condition.values is not None or condition.not_in is not None:
+        met = _meets_list(column, condition)
+        return or_(met, column.is_(None)) if condition.or_null else met
     if condition.null is not None:
         return column.is_(None) if condition.null == "null" else column.is_not(None)
     if condition.less_than is not None:
         return column < _operand(condition, condition.less_than, time_of)
     return column > _operand(condition, condition.greater_than, time_of)
+
+
+def _meets_list(column: Element, condition: Condition) -> ColumnElement[bool]:
+    if condition.values is not None:
+        return is_one_of(column, condition.values)
+    return column.not_in([sql.untyped(value) for value in condition.not_in or ()])
 
 
 def _operand(condition: Condition, value: Now | Scalar | None, time_of: TimeOf) -> Element:

@@ -14,7 +14,7 @@ from reaper.catalog.tables import Column
 from reaper.check.checks.indexes import indexes_that_find
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, note, warning
-from reaper.profile import Children, Scalar, Witness
+from reaper.profile import Children, Condition, Scalar, Witness
 from reaper.source import duplicates
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import is_one_of
@@ -35,6 +35,10 @@ def check_rows(context: CheckContext) -> Iterator[Finding]:
     if not all(_readable(context, related.table) for related in (jobs.running.related if jobs.running else ())):
         return
     yield from _result(jobs.table, "whether running jobs are spelled in another case", partial(_other_case, context))
+    for n, condition in enumerate(jobs.running.where if jobs.running else ()):
+        question = f"whether NULL in {condition.column} keeps rows from counting as running"
+        if condition.not_in is not None and condition.or_null is None:
+            yield from _result(jobs.table, question, partial(_left_out_by_null, context, n))
     yield from _result(jobs.table, "whether a job starts in the future", partial(_future_start, context))
     yield from _result(jobs.table, "whether jobs have lost their start", partial(_start_lost, context))
     for alive in context.profile.alive:
@@ -96,6 +100,36 @@ def _other_case(context: CheckContext) -> Finding | None:
                 message = f"no row has {value!r}, and some have {other!r}; the case of a value matters"
                 return warning(f"{name}.{column.name}", message, OVERRIDE)
     return None
+
+
+def _left_out_by_null(context: CheckContext, number: int) -> Finding | None:
+    """Rows that meet all conditions of `jobs.running` but one: what they have there is not among the values, as it is
+    NULL.
+    """
+    jobs = context.profile.jobs
+    running = jobs.running
+    assert running is not None
+    name = running.where[number].column or ""
+    column = context.column(jobs.table, name)
+    if column is None or not column.nullable:
+        return None
+    null = Condition.model_validate({"column": name, "is": "null"})
+    where = (*running.where[:number], null, *running.where[number + 1 :])
+    asked = context.profile.model_copy(
+        update={"jobs": jobs.model_copy(update={"running": running.model_copy(update={"where": where})})}
+    )
+    schema = ProfileTables(asked, context.schema.schemas)
+    rows = context.catalog.query(
+        select(literal_column("1")).select_from(schema.jobs).where(schema.running(schema.jobs)).limit(_MOST_LOST + 1)
+    )
+    if not rows:
+        return None
+    count = f"{len(rows)}" if len(rows) <= _MOST_LOST else f"more than {_MOST_LOST}"
+    return warning(
+        f"{jobs.table}.{name}",
+        f"{count} row(s) have NULL, and jobs.running.where.{number}.not_in is not met by NULL: they do not count as "
+        'running. Say "or_null = true" beside not_in if such jobs run, and "or_null = false" if they do not',
+    )
 
 
 def _exists(context: CheckContext, where: ColumnElement[bool]) -> bool:

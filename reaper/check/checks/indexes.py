@@ -175,7 +175,7 @@ def _has_every_running_row(context: CheckContext, conditions: Mapping[str, Condi
 def _samples(column: Column, condition: Condition) -> list[str | None]:
     """Values that a running row may have in the column, where the condition says which."""
     if condition.values is not None:
-        return [str(value) for value in condition.values]
+        return [*(str(value) for value in condition.values), *([None] if condition.or_null else [])]
     if condition.null == "null":
         return [None]
     sample = column.labels[0] if column.labels else _SAMPLES.get(column.family)
