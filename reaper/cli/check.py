@@ -38,9 +38,10 @@ from reaper.source.factory import on_same_broker
 def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     """Check databases, profiles and privileges, and print every problem with its fix.
 
-    Checks tables, columns, types, enum labels, indexes, privileges, clocks and server settings; on PostgreSQL, whether
-    it takes the statements of a sweep; and, for sources with Celery, whether workers answer. Changes nothing, and runs
-    no function of the tables' owners. Exit status 1 when there are errors; 0 when there are only warnings and notes.
+    Checks tables, columns, types, enum labels, indexes, privileges, clocks and server settings; whether the database
+    takes the statements of sweeps and purges; and, for sources with Celery, whether workers answer. Changes nothing,
+    and runs no function of the tables' owners. Exit status 1 when there are errors; 0 when there are only warnings and
+    notes.
 
     \b
     Example:
@@ -58,6 +59,7 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 def _examine(settings: Settings, source: Source) -> list[Finding]:
     others = list(_check_workers(settings, source))
+    workload = workload_of(settings.sources[source.name])
     # Not prepared: what keeps the reaper from using the profile is to be found, not raised.
     with source.connect(prepared=False) as connection:
         # The only use of the host's clock: to report that it differs from the database's, which decides.
@@ -67,10 +69,14 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
             source.thresholds.stall.seconds,
             host_clock=time.time,
             other_findings=others,
-            workload=workload_of(settings.sources[source.name]),
+            workload=workload,
             plan=lambda sound: [
                 *check_fence(source),
-                *([*check_statements(source), *_check_left_jobs(settings, source)] if sound else ()),
+                *(
+                    [*check_statements(source, purges=workload.purge), *_check_left_jobs(settings, source)]
+                    if sound
+                    else ()
+                ),
             ],
         )
 

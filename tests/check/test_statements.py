@@ -1,8 +1,9 @@
-"""`reaper check` has the database plan what a sweep would run: what passes the check, a sweep can do."""
+"""`reaper check` has the database take what a sweep and a purge would run: what passes the check, they can do."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
@@ -15,6 +16,8 @@ from reaper.source import Source
 from tests.support.checks import connected, create_guest, run_check
 from tests.support.databases import TemporaryDatabases
 from tests.support.protea import PATIENCE, Protea, thresholds
+from tests.support.worlds import Database
+from tests.support.worlds.servers import database_on
 
 TABLES = """
 CREATE TABLE t (id bigint PRIMARY KEY, state text NOT NULL, started_at timestamptz NOT NULL, lim json, worker text,
@@ -161,3 +164,86 @@ def test_nothing_is_planned_where_that_would_call_a_function_of_the_tables_owner
     findings = check(*script)
     assert any("were not planned" in f.message and f.message.endswith("those of t") for f in findings)
     assert not any("the transition 'fail'" in f.message for f in findings)
+
+
+# --- purges ----------------------------------------------------------------------------------------------------------
+
+PURGE = """
+purge.where = [{ column = "state", in = ["off"] }]
+purge.at = "started_at"
+purge.also = [{ delete = "p", match = { id = "id" }, where = [{ sql = "no_such_function({at})" }] }]
+"""
+
+
+@pytest.mark.parametrize(("purges", "level"), [(True, Level.ERROR), (False, Level.NOTE)])
+def test_purge_that_the_database_refuses_is_an_error_where_it_is_scheduled(
+    tables: str, purges: bool, level: Level
+) -> None:
+    source = Source("main", tables, profile(PURGE), thresholds(), PATIENCE)
+    [finding] = check_statements(source, purges=purges)
+    assert finding.level is level
+    assert finding.message.startswith("every purge would fail: the database refuses the delete of purge.also.0: ")
+
+
+# --- MariaDB ---------------------------------------------------------------------------------------------------------
+
+MARIADB_TABLES = (
+    "CREATE TABLE t (id bigint PRIMARY KEY, state varchar(9) NOT NULL, started_at datetime(6) NOT NULL, worker text,"
+    " number int)",
+    "CREATE INDEX t_state ON t (state, started_at)",
+    "CREATE TABLE p (id bigint PRIMARY KEY, at datetime(6))",
+    "CREATE TABLE called (n int) ENGINE = MyISAM",  # no rollback hides a call
+    "CREATE FUNCTION noted(x int) RETURNS int DETERMINISTIC BEGIN INSERT INTO called VALUES (x); RETURN x; END",
+    "INSERT INTO t VALUES (1, 'on', utc_timestamp() - INTERVAL 9 HOUR, NULL, NULL)",
+)
+
+
+@pytest.fixture
+def mariadb_tables(request: pytest.FixtureRequest) -> Iterator[Database]:
+    with database_on(request, "mariadb") as database:
+        with database.session(autocommit=True) as session:
+            for statement in MARIADB_TABLES:
+                session.do(statement)
+        yield database
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ("actions.fail.set.worker = { sql = 'no_such_function()' }", "the transition 'fail'"),
+        ("actions.fail.set.worker = { sql = '(SELECT nothing FROM p)' }", "the transition 'fail'"),
+        ("""jobs.running.where = [{ sql = "no_such_column > 0" }]""", "the count of the running jobs"),
+        (PURGE, "the delete of purge.also.0"),
+    ],
+)
+def test_statement_that_mariadb_refuses_is_an_error(mariadb_tables: Database, more: str, refused: str) -> None:
+    given = tomllib.loads(PROFILE)
+    _merge(given, tomllib.loads(more))
+    source = Source("main", mariadb_tables.url, resolve("x", {"x": given}), thresholds(), PATIENCE)
+    findings = list(check_statements(source, purges=True))
+    assert {finding.level for finding in findings} == {Level.ERROR}
+    assert any(f"the database refuses {refused}: " in finding.message for finding in findings)
+
+
+def test_no_function_is_called_on_mariadb(mariadb_tables: Database) -> None:
+    given = tomllib.loads(PROFILE)
+    _merge(
+        given,
+        {
+            "jobs": {"running": {"where": [{"sql": "{id} = noted(1)"}]}},
+            "actions": {"fail": {"set": {"number": {"sql": "noted(2)"}}}},
+            "alive": [{"witness": "w", "events": {"table": "v", "match": {"id": "id"}, "at": "at"}}],
+        },
+    )
+    with mariadb_tables.session(autocommit=True) as session:
+        session.do("CREATE VIEW v AS SELECT id, max(at) AS at FROM p WHERE id = noted(3) GROUP BY id")
+        source = Source("main", mariadb_tables.url, resolve("x", {"x": given}), thresholds(), PATIENCE)
+        assert list(check_statements(source)) == []
+        assert session.one("SELECT count(*) FROM called") == 0
+
+
+@pytest.mark.parametrize("name", ["protea", "vuls", "vuls-schedule", "adhese", "adhese-schedule"])
+def test_shipped_profiles_have_statements_that_mariadb_takes(request: pytest.FixtureRequest, name: str) -> None:
+    with database_on(request, "mariadb") as database:
+        database.create(name.removesuffix("-schedule"))
+        assert list(check_statements(Source("main", database.url, resolve(name), thresholds(), PATIENCE))) == []
