@@ -84,7 +84,7 @@ def _try(source: Source, connection: Connection, statement: CompiledStatement, v
             connection.exec_driver_sql(f"EXPLAIN {text}", parameters)
         return
     with _rolled_back(source, connection):
-        whole = connection.connection.cursor().mogrify(text, parameters)  # type: ignore[attr-defined]
+        whole = connection.connection.cursor().mogrify(text, parameters)
         connection.exec_driver_sql("PREPARE reaper_check FROM %(statement)s", {"statement": whole})
         connection.exec_driver_sql("DEALLOCATE PREPARE reaper_check")
 
