@@ -231,11 +231,11 @@ class OwnTables:
         return Source("main", self.database.reaper, mapping, thresholds(), PATIENCE)
 
     def check(self, mapping: Profile) -> list[Finding]:
-        """The errors and warnings of `reaper check`, but for the zones of columns and for evidence."""
+        """The errors and warnings of `reaper check`, but for zones, evidence and a missing witness."""
         source = self.source(mapping)
         with source.connect(prepared=False) as connection:
             found = examine(connection, mapping, STALL, plan=lambda sound: check_statements(source) if sound else ())
-        usual = ("has no time zone", 'no { is = "evidence" }')
+        usual = ("has no time zone", "the profile has no witness", "the profile has no witness", 'no { is = "evidence" }')
         return [finding for finding in problems(found) if not any(words in finding.message for words in usual)]
 
     def sweep(self, mapping: Profile) -> SweepReport:
