@@ -235,7 +235,7 @@ class OwnTables:
         source = self.source(mapping)
         with source.connect(prepared=False) as connection:
             found = examine(connection, mapping, STALL, plan=lambda sound: check_statements(source) if sound else ())
-        usual = ("has no time zone", "the profile has no witness", "the profile has no witness", 'no { is = "evidence" }')
+        usual = ("has no time zone", "the profile has no witness", 'no { is = "evidence" }')
         return [finding for finding in problems(found) if not any(words in finding.message for words in usual)]
 
     def sweep(self, mapping: Profile) -> SweepReport:
