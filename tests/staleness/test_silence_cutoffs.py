@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -31,14 +31,17 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[Connection]:
-    with database.session(autocommit=True) as session:
-        session.do("CREATE TABLE job (number int PRIMARY KEY, stall double precision)")
-        for number, window in enumerate((*WINDOWS, None)):
-            session.do("INSERT INTO job VALUES (%s, %s)", number, window)
     engine = create_engine(database.url)
     with engine.connect() as made:
         yield made
     engine.dispose()
+
+
+def put(database: Database, windows: Sequence[float | None]) -> None:
+    with database.session(autocommit=True) as session:
+        session.do("CREATE TABLE job (number int PRIMARY KEY, stall double precision)")
+        for number, window in enumerate(windows):
+            session.do("INSERT INTO job VALUES (%s, %s)", number, window)
 
 
 def outages(random: Random, count: int, *, unknown_start: bool) -> DowntimeTracker:
@@ -77,16 +80,20 @@ def epoch(moment: datetime) -> Any:
 @pytest.mark.parametrize("count", [0, 1, 3, 300])
 @pytest.mark.parametrize("unknown_start", [False, True], ids=["start seen", "start not seen"])
 def test_window_in_each_row_reaches_as_far_back_as_the_tracker_says(
-    connection: Connection, count: int, unknown_start: bool
+    database: Database, connection: Connection, count: int, unknown_start: bool
 ) -> None:
     zone = "SET TIME ZONE 'UTC'" if connection.dialect.name == "postgresql" else "SET time_zone = '+00:00'"
     connection.exec_driver_sql(zone)
     downtime = outages(Random(count), count, unknown_start=unknown_start)
-    rows = statement(connection).execute(connection, values(downtime.audible_spans())).all()
+    spans = downtime.audible_spans()
+    # Also windows that end where the database came back.
+    windows = *WINDOWS, *(span.longer_than.total_seconds() for span in spans[1:20])
+    put(database, (*windows, None))
+    rows = statement(connection).execute(connection, values(spans)).all()
     assert tuple(rows[-1]) == (None, None, None)
     # PostgreSQL has a moment before all others, MariaDB the first of its calendar.
     found = [tuple(max(float(value), LONG_AGO) for value in row) for row in rows[:-1]]
-    expected = [downtime.cutoff(window) for window in WINDOWS]
+    expected = [downtime.cutoff(window) for window in windows]
     moments = [(epoch(one.at), epoch(one.not_before), epoch(one.earliest_possible)) for one in expected]
     assert found == [pytest.approx(row, abs=1e-5) for row in moments]
     if count > 1:
