@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
 from contextlib import closing
@@ -53,8 +54,7 @@ def test_daemon_whose_state_directory_cannot_be_used_says_so_once_and_sweeps(pro
     assert f"cannot write {tmp_path / 'state' / FILE}" in said["problem"]
 
 
-def test_state_file_that_can_be_opened_and_not_written_is_reported_at_the_start(tmp_path: Path) -> None:
-    """As on a full disk, where a transaction that writes nothing succeeds."""
+def test_state_file_that_cannot_be_written_is_reported_at_the_start(tmp_path: Path) -> None:
     Memory.open(tmp_path)
     reported: list[str] = []
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -67,6 +67,14 @@ def test_state_file_that_can_be_opened_and_not_written_is_reported_at_the_start(
     assert problem.startswith(f"cannot write {tmp_path / FILE}: ")
     Memory.open(tmp_path, reported.append)
     assert len(reported) == 1
+
+
+def test_start_writes_to_the_state_file_since_a_full_disk_shows_only_then(tmp_path: Path) -> None:
+    """A transaction that writes nothing succeeds on a full disk."""
+    Memory.open(tmp_path)
+    os.utime(tmp_path / FILE, (0, 0))
+    Memory.open(tmp_path)
+    assert (tmp_path / FILE).stat().st_mtime > 0
 
 
 def test_daemon_refuses_a_state_file_of_a_newer_version_in_one_message(protea: Protea, tmp_path: Path) -> None:
