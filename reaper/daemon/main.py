@@ -101,6 +101,7 @@ class Daemon:
         self.supervisor = Supervisor(halt)
         self.startup = StartupRecovery(self._subscribers, halt, self.memory.stores)
         self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log], self.memory.holds)
+        self.service.metrics = self.metrics
         self.access_control = AccessControl()
         self.access_control.configure(settings)
         refuse_exposed(settings)

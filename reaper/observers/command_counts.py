@@ -1,60 +1,124 @@
-"""Counts the jobs that commands and Celery tasks end, for the metrics of the daemon with the same state directory, and
-notes the last of them for its history.
+"""Counts the jobs that commands and Celery tasks end, for the metrics of the daemon, and notes the last of them for its
+history: in the state directory that they share, else by a request to its address.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from reaper.common.terminal import say
-from reaper.errors import StateUnavailable
-from reaper.memory import ReapCountStore, kept_command_reaps, kept_counts
+from reaper.config import Settings
+from reaper.errors import ConfigError, DaemonUnreachable, ReaperError
+from reaper.memory import CommandReapStore, ReapCountStore, kept_command_reaps, kept_counts
 from reaper.memory.command_reaps import MAX_JOBS
 from reaper.model import ReapedJob
+from reaper.operations.daemon_client import DaemonClient, configured_url
 
 _WRITE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 2.0
+_TOLD_COUNTS, _TOLD_JOBS, _LONGEST_TEXT = 40, 20, 300
+"""So much fits into one request."""
+
+Counts = Mapping[tuple[str, str, str], int]
+"""The number of jobs by kind, reason and action."""
+
+
+class _Receiver(Protocol):
+    """Takes what was ended in one source, and the last of the jobs. Raises ReaperError when it did not."""
+
+    def add(self, source: str, sweep_id: str, by: str, counts: Counts, jobs: Sequence[ReapedJob]) -> None: ...
 
 
 class CommandCounts:
     """Adds the jobs of each batch, at most once in a second, and the rest on `close`.
 
-    Where no daemon has used the state directory, or there is none, nothing is counted. When the counts cannot be kept,
+    Without a daemon that has used the state directory, or answers, nothing is counted. When the counts cannot be kept,
     one line says so; the jobs are ended all the same.
     """
 
-    def __init__(self, state_dir: Path | None, by: str) -> None:
+    def __init__(self, settings: Settings, by: str) -> None:
         """`by`: who ends the jobs, and with what."""
         self._by = by
-        self._history = kept_command_reaps(state_dir)
-        self._ended: dict[tuple[str, str], list[ReapedJob]] = {}
-        self._store: ReapCountStore | None = kept_counts(state_dir)
-        self._pending: dict[str, Counter[tuple[str, str, str]]] = {}
+        self._receiver = _receiver(settings)
+        self._pending: dict[tuple[str, str], tuple[Counter[tuple[str, str, str]], list[ReapedJob]]] = {}
         self._written = time.monotonic()
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         """Count jobs whose end is committed."""
-        newest = self._ended.setdefault((source, sweep_id), [])
+        counts, newest = self._pending.setdefault((source, sweep_id), (Counter(), []))
+        counts.update((job.kind or "", job.reason, job.action) for job in batch)
         newest[:] = [*newest, *batch][-MAX_JOBS:]
-        ended = ((job.kind or "", job.reason, job.action) for job in batch)
-        self._pending.setdefault(source, Counter()).update(ended)
         if time.monotonic() - self._written >= _WRITE_SECONDS:
             self.close()
 
     def close(self) -> None:
         """Write what waits to be written."""
         pending, self._pending, self._written = self._pending, {}, time.monotonic()
-        ended, self._ended = self._ended, {}
-        for source, counts in pending.items():
-            if self._store is None:
+        for (source, sweep_id), (counts, jobs) in pending.items():
+            if self._receiver is None:
                 return
             try:
-                self._store.add(source, counts)
-                for (of_source, sweep_id), jobs in ended.items():
-                    if of_source == source and self._history is not None:
-                        self._history.add(source, sweep_id, self._by, jobs)
-            except StateUnavailable as error:
-                self._store = None
+                self._receiver.add(source, sweep_id, self._by, counts, jobs)
+            except DaemonUnreachable:
+                self._receiver = None
+            except ReaperError as error:
+                self._receiver = None
                 say(f"reaper: the jobs that are ended are missing in the daemon's metrics: {error}")
+
+
+def _receiver(settings: Settings) -> _Receiver | None:
+    counts, reaps = kept_counts(settings.state_dir), kept_command_reaps(settings.state_dir)
+    if counts is not None and reaps is not None:
+        return _StateDirectory(counts, reaps)
+    try:
+        token = next(iter(settings.http_tokens.values()), None)
+        return None if token is None else _Address(DaemonClient(configured_url(settings), token, _TIMEOUT_SECONDS))
+    except ConfigError:  # no port, or a file of tokens that this process cannot read
+        return None
+
+
+class _StateDirectory:
+    """The daemon takes it from there."""
+
+    def __init__(self, counts: ReapCountStore, reaps: CommandReapStore) -> None:
+        self._counts, self._reaps = counts, reaps
+
+    def add(self, source: str, sweep_id: str, by: str, counts: Counts, jobs: Sequence[ReapedJob]) -> None:
+        self._counts.add(source, counts)
+        self._reaps.add(source, sweep_id, by, jobs)
+
+
+class _Address:
+    """The daemon is told over HTTP."""
+
+    def __init__(self, client: DaemonClient) -> None:
+        self._client = client
+
+    def add(self, source: str, sweep_id: str, by: str, counts: Counts, jobs: Sequence[ReapedJob]) -> None:
+        told = [
+            {"kind": kind[:_LONGEST_TEXT] or None, "reason": reason, "action": action, "jobs": number}
+            for (kind, reason, action), number in counts.items()
+        ]
+        own = {"source": source, "sweep_id": sweep_id, "by": by[:_LONGEST_TEXT]}
+        for begin in range(0, len(told), _TOLD_COUNTS):
+            self._client.tell_ended({**own, "counts": told[begin : begin + _TOLD_COUNTS], "jobs": []})
+        last = jobs[-MAX_JOBS:]
+        for begin in range(0, len(last), _TOLD_JOBS):
+            shown = [_told(job) for job in last[begin : begin + _TOLD_JOBS]]
+            self._client.tell_ended({**own, "counts": [], "jobs": shown})
+
+
+def _told(job: ReapedJob) -> dict[str, object]:
+    return {
+        "key": [part[:_LONGEST_TEXT] for part in job.key],
+        "kind": job.kind and job.kind[:_LONGEST_TEXT],
+        "reason": job.reason,
+        "action": job.action,
+        "age_seconds": job.age_seconds,
+        "silence_seconds": job.silence_seconds,
+        "witness": job.witness and job.witness[:_LONGEST_TEXT],
+        "reaped_at": job.reaped_at,
+    }

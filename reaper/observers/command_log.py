@@ -20,7 +20,7 @@ class CommandLog:
 
     With a log file, it writes there what the daemon would write. Without one, or when it cannot be written, it writes
     only the jobs of which the log keeps what is nowhere else, to stderr. The jobs are counted for the metrics of the
-    daemon with the same state directory, and shown on its page.
+    daemon with the same state directory, or else at the configured address, and shown on its page.
     """
 
     def __init__(self, settings: Settings, by: str) -> None:
@@ -28,7 +28,7 @@ class CommandLog:
         self._settings, self._file = settings, settings.log_file
         self._event_log: DaemonLog | None = None
         self._exit_stack = ExitStack()
-        self._counts = CommandCounts(settings.state_dir, by)
+        self._counts = CommandCounts(settings, by)
 
     def __enter__(self) -> CommandLog:
         return self

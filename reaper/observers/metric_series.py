@@ -20,7 +20,8 @@ class MetricSeries:
     def __init__(self, registry: CollectorRegistry, halt: HaltSwitch | None) -> None:
         self.reaped_total = Counter(
             "reaper_jobs_reaped_total",
-            "Jobs ended: by this daemon, and by commands and Celery tasks that have its state directory. "
+            "Jobs ended: by this daemon, and by commands and Celery tasks that have its state directory, or its "
+            "address and a token. "
             "Kinds beyond 50 of a source are counted as other, and so are actions beyond 20.",
             ("source", "kind", "reason", "action"),
             registry=registry,

@@ -53,15 +53,28 @@ class DaemonClient:
         """Send `halt` or `restart`. Returns the state afterwards; raises as `supervisor_state` does."""
         return self._request("POST", f"/api/supervisor/{name}{f'?{urlencode(query)}' if query else ''}")
 
-    def _request(self, method: str, path: str) -> dict[str, Any]:
+    def tell_ended(self, document: Mapping[str, Any]) -> None:
+        """Tell of jobs that were ended beside the daemon; raises as `supervisor_state` does."""
+        self._request("POST", "/api/ended", document, _ReceivedCount)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        document: Mapping[str, Any] | None = None,
+        answer: type[_Received] | None = None,
+    ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.token.get_secret_value()}"} if self.token else {}
+        if document is not None:
+            headers["Content-Type"] = "application/json"
+        body = None if document is None else json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
         address = self.address
         connection = SCHEMES[self.url.scheme](self.url.hostname or "", self.url.port, timeout=self.timeout_seconds)
         try:
-            connection.request(method, self.url.path.rstrip("/") + path, headers=headers)
+            connection.request(method, self.url.path.rstrip("/") + path, body, headers)
             with connection.getresponse() as response:
                 # A byte more than allowed: it shows that the body is too long.
-                status, body = response.status, response.read(_MOST_BYTES + 1)
+                status, received = response.status, response.read(_MOST_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise DaemonUnreachable(f"no daemon answers at {address}: {reason}") from None
@@ -69,7 +82,7 @@ class DaemonClient:
             connection.close()
         if status == http.client.UNAUTHORIZED and self.token is None:
             raise ReaperError(f"the daemon at {address} needs a token for this: {_HOW_TO_AUTHENTICATE}")
-        return _parse_response(address, status, body)
+        return _parse_response(address, status, received, answer or _ReceivedState)
 
 
 class _Received(BaseModel):
@@ -100,11 +113,15 @@ class _ReceivedState(_Received):
     sources: list[_ReceivedSource]
 
 
+class _ReceivedCount(_Received):
+    counted: int
+
+
 class _ReceivedRefusal(_Received):
     detail: str
 
 
-def _parse_response(address: str, status: int, body: bytes) -> dict[str, Any]:
+def _parse_response(address: str, status: int, body: bytes, answer: type[_Received]) -> dict[str, Any]:
     """Raises ReaperError with the daemon's refusal, or for a server that is not a reaper."""
     stranger = ReaperError(f"the server at {address} is not a reaper of this version (status {status})")
     # Every path that is asked for exists on a reaper.
@@ -114,7 +131,7 @@ def _parse_response(address: str, status: int, body: bytes) -> dict[str, Any]:
         document = json.loads(body)
         if status >= http.client.BAD_REQUEST:
             raise ReaperError(_ReceivedRefusal.model_validate(document).detail)
-        _ReceivedState.model_validate(document)
+        answer.model_validate(document)
     except (ValueError, RecursionError):  # no JSON, or not that of a reaper
         raise stranger from None
     if status != http.client.OK:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from reaper import __version__
 from reaper.web import ui
-from reaper.web.api import compatibility, errors, health, history, holds, jobs, openapi, supervisor, sweeps
+from reaper.web.api import compatibility, ended, errors, health, history, holds, jobs, openapi, supervisor, sweeps
 from reaper.web.clear_in_background import ClearTasks
 from reaper.web.service import AdminService
 
@@ -27,6 +27,7 @@ _API_ROUTERS = (
     compatibility.reading,
     compatibility.ending,
     history.reading,
+    ended.telling,
 )
 _METHOD_LENGTH = 100
 

@@ -7,12 +7,12 @@ connections of its own, and with a copy of that record, so that no reader delays
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from reaper.config import Settings
-from reaper.memory import HaltRecord, JobHoldStore, Memory
+from reaper.memory import CommandReap, HaltRecord, JobHoldStore, Memory, ReapCount
 from reaper.model import AuditRecord, JobCounts, JobHold, Key, Outcome, SweepReport
 from reaper.observers.history import History
 from reaper.observers.status import Status
@@ -59,6 +59,12 @@ class Auditor(Protocol):
     def changed(self, change: AuditRecord) -> None: ...
 
 
+class EndedElsewhere(Protocol):
+    """Counts the jobs that commands and Celery tasks have ended beside the daemon."""
+
+    def reaped_elsewhere(self, counts: Iterable[ReapCount]) -> None: ...
+
+
 class AdminService:
     """One daemon's. Thread-safe."""
 
@@ -74,6 +80,8 @@ class AdminService:
         self._holds = holds or Memory.open(None).holds
         self.supervisor, self.status, self.history = supervisor, status, history
         self._auditors = (history, *auditors)
+        self.metrics: EndedElsewhere | None = None
+        """Where jobs are counted that were ended beside the daemon."""
         self.registry, self._cache = SourceRegistry(), ReadCache()
         self.actions = AdminActions(supervisor, history, self.registry, self._cache, self._holds)
         self._stuck_jobs = StuckJobsReader(self.registry, self._cache, history)
@@ -205,6 +213,12 @@ class AdminService:
     def breaker(self, source: str) -> Breaker:
         """Raises NoSuchSource."""
         return self.registry[source].runner.options.breaker
+
+    def ended_elsewhere(self, counts: Sequence[ReapCount], jobs: Sequence[CommandReap]) -> None:
+        """Count jobs that were ended beside the daemon, and show the last of them."""
+        if self.metrics is not None:
+            self.metrics.reaped_elsewhere(counts)
+        self.history.reaped_elsewhere(jobs)
 
     def record(self, change: AuditRecord) -> None:
         """Audit a request that was to change something."""
