@@ -59,7 +59,7 @@ class Auditor(Protocol):
     def changed(self, change: AuditRecord) -> None: ...
 
 
-class EndedElsewhere(Protocol):
+class ReapCounter(Protocol):
     """Counts the jobs that commands and Celery tasks have ended beside the daemon."""
 
     def reaped_elsewhere(self, counts: Iterable[ReapCount]) -> None: ...
@@ -80,7 +80,7 @@ class AdminService:
         self._holds = holds or Memory.open(None).holds
         self.supervisor, self.status, self.history = supervisor, status, history
         self._auditors = (history, *auditors)
-        self.metrics: EndedElsewhere | None = None
+        self.metrics: ReapCounter | None = None
         """Where jobs are counted that were ended beside the daemon."""
         self.registry, self._cache = SourceRegistry(), ReadCache()
         self.actions = AdminActions(supervisor, history, self.registry, self._cache, self._holds)

@@ -31,7 +31,7 @@ class EndedCount(Model):
     jobs: Annotated[int, Field(ge=1, le=LARGEST), WHOLE]
 
 
-class EndedJob(Model):
+class ToldJob(Model):
     """One of them, as of its end."""
 
     key: Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=32)]
@@ -51,7 +51,7 @@ class EndedElsewhere(Model):
     sweep_id: Annotated[Text, Field(max_length=100)]
     by: Annotated[Text, Field(min_length=1, max_length=300, description="Who has ended them, and with what.")]
     counts: Annotated[list[EndedCount], Field(max_length=MOST_COUNTS)]
-    jobs: Annotated[list[EndedJob], Field(max_length=MOST_JOBS, description="The last of them.")]
+    jobs: Annotated[list[ToldJob], Field(max_length=MOST_JOBS, description="The last of them.")]
 
 
 class EndedTold(Model):
@@ -80,7 +80,7 @@ def ended(service: Service, audit: Audited, request: EndedElsewhere) -> EndedTol
     return EndedTold(counted=sum(each.jobs for each in counts))
 
 
-def _reap(request: EndedElsewhere, job: EndedJob, token: str) -> CommandReap:
+def _reap(request: EndedElsewhere, job: ToldJob, token: str) -> CommandReap:
     ended_job = ReapedJob(
         tuple(job.key),
         job.reason.value,
