@@ -12,6 +12,9 @@ LIMIT = "SET SESSION max_statement_time = :limit"
 TABLE = """
 SELECT table_schema AS `schema`, table_name AS name, table_type AS type, engine, coalesce(table_rows, 0) AS `rows`,
        create_options LIKE '%partitioned%' AS partitioned,
+       (SELECT max(concat_ws(', ', p.partition_expression, p.subpartition_expression))
+        FROM information_schema.partitions p
+        WHERE p.table_schema = t.table_schema AND p.table_name = t.table_name) AS partitioned_by,
        EXISTS (SELECT 1 FROM information_schema.views v WHERE v.table_schema = t.table_schema
                AND v.table_name = t.table_name AND v.is_updatable = 'YES') AS updatable
 FROM information_schema.tables t WHERE table_schema = coalesce(:schema, database()) AND table_name = :name

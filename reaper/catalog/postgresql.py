@@ -215,6 +215,7 @@ class PostgreSQLCatalog(Catalog):
             name=row.name,
             kind=_KINDS[row.kind],
             updatable_view=row.updatable,
+            partitioned_by=frozenset(row.partitioned_by),
             estimated_rows=row.rows,
             columns={column.name: _column(column) for column in columns},
             indexes=[

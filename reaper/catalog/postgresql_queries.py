@@ -23,6 +23,8 @@ WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'tran
 RELATIONS = """
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
        greatest(c.reltuples, 0)::bigint AS rows,
+       ARRAY(SELECT a.attname::text FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid
+             AND a.attnum = ANY (CAST(p.partattrs AS int2[])) WHERE p.partrelid = c.oid) AS partitioned_by,
        -- Without INSTEAD OF triggers: of such a view, the server locks the rows of one table, of others perhaps none.
        c.relkind = 'v' AND pg_relation_is_updatable(c.oid, false) & 4 <> 0 AND NOT EXISTS (
            WITH RECURSIVE read (oid) AS (

@@ -171,6 +171,7 @@ class Table:
     text is read when the statement is planned, and that set no search path. `view_requirements` are, in words, further
     privileges that reading a view may need. `reading_calls_others`: to read from it is to call functions that are not
     the server's own. `updatable_view`: a view whose rows are those of one table, which the server changes and locks.
+    `partitioned_by` are the columns that every unique key of the table has to include.
     """
 
     identity: int
@@ -192,6 +193,7 @@ class Table:
     view_requirements: Sequence[str] = ()
     reading_calls_others: bool = False
     updatable_view: bool = False
+    partitioned_by: frozenset[str] = frozenset()
 
     @property
     def has_own_rows(self) -> bool:

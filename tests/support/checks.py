@@ -230,13 +230,16 @@ class OwnTables:
     def source(self, mapping: Profile) -> Source:
         return Source("main", self.database.reaper, mapping, thresholds(), PATIENCE)
 
-    def check(self, mapping: Profile) -> list[Finding]:
-        """The errors and warnings of `reaper check`, but for zones, evidence and a missing witness."""
+    def all_findings(self, mapping: Profile) -> list[Finding]:
         source = self.source(mapping)
         with source.connect(prepared=False) as connection:
-            found = examine(connection, mapping, STALL, plan=lambda sound: check_statements(source) if sound else ())
+            return examine(connection, mapping, STALL, plan=lambda sound: check_statements(source) if sound else ())
+
+    def check(self, mapping: Profile) -> list[Finding]:
+        """The errors and warnings of `reaper check`, but for zones, evidence and a missing witness."""
         usual = ("has no time zone", "the profile has no witness", 'no { is = "evidence" }')
-        return [finding for finding in problems(found) if not any(words in finding.message for words in usual)]
+        found = problems(self.all_findings(mapping))
+        return [finding for finding in found if not any(words in finding.message for words in usual)]
 
     def sweep(self, mapping: Profile) -> SweepReport:
         options = SweepOptions("test-host", 100, Breaker(50, 1.0))

@@ -83,6 +83,10 @@ def _check_lookup(context: CheckContext, lookup: Lookup) -> Iterator[Finding]:
     table = context.table_with_rows(lookup.table)
     if table is None or not context.has_columns(lookup.table, lookup.all_columns):
         return
+    if any(
+        i.unique and i.valid and i.predicate is None and set(i.columns) <= set(lookup.columns) for i in table.indexes
+    ):
+        return  # a unique key finds the only row
     fix = context.catalog.fixes.create_index(table, lookup.all_columns)
     indexes = indexes_that_find(context, table, lookup.columns)
     if not indexes:

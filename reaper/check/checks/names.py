@@ -124,11 +124,7 @@ def _check_key(context: CheckContext) -> Iterator[Finding]:
             )
         return
     if not any(columns <= set(key) for columns in unique):
-        yield error(
-            name,
-            not_unique(listed(key)),
-            context.catalog.fixes.add_unique(jobs, key),
-        )
+        yield _without_unique_key(context, jobs, unique)
     for column in context.columns(name, key):
         if column.nullable:
             yield warning(
@@ -136,3 +132,24 @@ def _check_key(context: CheckContext) -> Iterator[Finding]:
                 "is part of jobs.key and may be NULL: a job without it can never be claimed",
                 context.catalog.fixes.not_null(jobs, column.name),
             )
+
+
+def _without_unique_key(context: CheckContext, jobs: Table, unique: list[set[str | None]]) -> Finding:
+    """What mends it. In a table with partitions, a unique key has to include the columns that tell them apart."""
+    profile, key = context.profile, context.profile.jobs.key
+    name, missing = profile.jobs.table, sorted(jobs.partitioned_by - set(key))
+    if not missing:
+        return error(name, not_unique(listed(key)), context.catalog.fixes.add_unique(jobs, key))
+    message = (
+        f"{not_unique(listed(key))}. The table is partitioned by {listed(missing)}, which a unique key has to include"
+    )
+    changed = {column for action in profile.actions.values() for column in action.assign or {}}
+    if changed & set(missing):
+        # A sweep looks for itself whether running jobs share a key, and ends none that do.
+        return warning(
+            name, f"{message}, and an action changes: no statement mends that, so keep the keys apart yourself"
+        )
+    whole = (*key, *missing)
+    columns = ", ".join(f'"{column}"' for column in whole)
+    fix = None if any(each <= set(whole) for each in unique) else context.catalog.fixes.add_unique(jobs, whole)
+    return error(name, f"{message}: name them too, jobs.key = [{columns}]", fix)
