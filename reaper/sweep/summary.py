@@ -70,6 +70,8 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
     if would_reap > len(report.would_reap):
         yield f"... and {would_reap - len(report.would_reap)} more."
     yield f"Would reap {would_reap} stale job(s). Nothing was changed."
+    if report.cap is not None:
+        yield f"The cap would hold this sweep: {report.cap}. {look_first(report.source)}."
     if breaker.opens(report.census):
         yield f"The breaker would hold this sweep: {breaker.reason(report.census)}. {look_first(report.source)}."
 

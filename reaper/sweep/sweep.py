@@ -120,6 +120,8 @@ class _SweepRun:
         census = self._survey(connection, context, spools)
         self._notice_spared(connection, context, list(spools))
         if self.options.dry_run:
+            if (cap := self.source.options.cap) is not None:
+                self.cap_reason = cap.would_hold(self.source.name, self._to_end(census))
             self._preview(connection, context, spools)
             return Outcome.DONE
         if self._is_quiet():
@@ -143,8 +145,11 @@ class _SweepRun:
         """The places of these jobs under the cap of the source."""
         if (cap := self.source.options.cap) is None:
             return nullcontext(Places())
-        jobs = max(0, census.stale - census.kept - census.refused)
-        return cap.places(self.source.name, jobs, released=self.options.released(census))
+        return cap.places(self.source.name, self._to_end(census), released=self.options.released(census))
+
+    @staticmethod
+    def _to_end(census: JobCounts) -> int:
+        return max(0, census.stale - census.kept - census.refused)
 
     def _end_stale(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
         outcome = Outcome.DONE

@@ -136,6 +136,7 @@ def test_command_counts_with_the_daemon_of_its_state_directory(protea: Protea, t
     for arguments in (["sweep"], ["clear", "--yes"], ["cleanup", "--older-than-minutes", "60", "--yes"]):
         result = reaper(*arguments)
         assert result.exit_code == exit_codes.FAILED and "Held by the cap: 3 stale job(s) and 8" in result.output
+    assert "The cap would hold this sweep: 3 stale job(s) and 8" in reaper("sweep", "--dry-run").output
     assert [protea.status(job) for job in jobs] == ["running"] * 3
     assert reaper("clear", "--yes", "--release", "3").exit_code == 0
     assert [protea.status(job) for job in jobs] == ["failed"] * 3
