@@ -29,6 +29,7 @@ from tests.support.protea import HOUR, MINUTE, PATIENCE, Protea, thresholds
 from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import world_on
 from tests.support.worlds.world import State
+from tests.sweep.test_quiet_times import around
 
 NEVER = '[sources.default]\nnever = [{ kind = "migrate_*" }]\n'
 Way = Callable[[Reaper, str], object]
@@ -174,6 +175,31 @@ def test_unhold_takes_the_spelling_of_the_database_and_a_job_that_is_gone(reaper
     assert reaper("unhold", job.upper()).exit_code == 0
     assert reaper("unhold", gone).exit_code == 0
     assert reaper.json("holds")["holds"] == []
+
+
+def test_report_explain_and_check_say_why_a_job_is_left(reaper: Reaper, protea: Protea) -> None:
+    held, never = protea.stale(), protea.stale(operation="migrate_index")
+    others = [protea.stale(), protea.stale()]
+    quiet = around(protea.now(), 2 * MINUTE, 2 * HOUR)
+    reaper.configure(f'{NEVER}quiet = "{quiet}"\nmost = "1 in 10m"\n')
+    reaper("hold", held, "--for", "3h", "--reason", "Ann looks")
+    expected = {held: {"hold", "quiet", "cap"}, never: {"never", "quiet", "cap"}, others[0]: {"quiet", "cap"}}
+    [reported] = reaper.json("report")["sources"]
+    left = {job["key"]: {each["reason"] for each in job["left"]} for job in reported["jobs"]}
+    assert {job: left[job] for job in expected} == expected
+    assert reported["census"]["kept"] == 2
+    shown = {job: {each["reason"] for each in reaper.json("explain", job)["left"]} for job in expected}
+    assert shown == expected
+    assert "left (hold)" in reaper("explain", held).stdout and "Ann looks" in reaper("explain", held).stdout
+    checked = reaper("check").stdout
+    assert all(f"are left ({reason})" in checked for reason in ("hold", "never", "quiet", "cap"))
+    assert reaper("sql").exit_code == 0
+
+
+def test_explain_shows_the_hold_on_a_job_that_is_not_stale(reaper: Reaper, protea: Protea) -> None:
+    job = protea.job(age=MINUTE)
+    reaper("hold", job, "--for", "3h", "--reason", "Ann looks")
+    assert "Ann looks" in reaper("explain", job).stdout
 
 
 # --- sweeps -------------------------------------------------------------------------------------------------------
