@@ -13,7 +13,7 @@ from reaper.catalog import QUERY_SECONDS
 from reaper.check import Finding, Level, check_statements, check_workers, examine
 from reaper.check.checks.fence import check_fence
 from reaper.check.checks.left_jobs import check_left_jobs
-from reaper.check.finding import note
+from reaper.check.finding import note, warning
 from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
 from reaper.cli.options import json_option, source_option
@@ -58,7 +58,7 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 
 def _examine(settings: Settings, source: Source) -> list[Finding]:
-    others = list(_check_workers(settings, source))
+    others = [*_check_workers(settings, source), *_check_cap(settings, source)]
     workload = workload_of(settings.sources[source.name])
     # Not prepared: what keeps the reaper from using the profile is to be found, not raised.
     with source.connect(prepared=False) as connection:
@@ -96,6 +96,16 @@ def _check_workers(settings: Settings, source: Source) -> Iterator[Finding]:
     if source.options.probe is not None:
         queues = {queue for sibling in on_same_broker(settings, source.name) for queue in sibling.queues}
         yield from check_workers(source.options.probe.ask(), source.options.queues, queues)
+
+
+def _check_cap(settings: Settings, source: Source) -> Iterator[Finding]:
+    """Without a state directory, a cap counts what one process has ended."""
+    if (cap := source.options.cap) is not None and settings.state_dir is None:
+        yield warning(
+            "most",
+            f"there is no state directory ({cap.origin} sets the cap): each process counts alone what it ends, and a "
+            "restart begins anew; set REAPER_STATE_DIR, or StateDirectory= in the systemd unit",
+        )
 
 
 def _check_left_jobs(settings: Settings, source: Source) -> Iterator[Finding]:

@@ -151,3 +151,9 @@ def test_rate_is_written_as_it_is_read(text: str) -> None:
 def test_rate_that_is_none_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="such as 50 in 10m"):
         parse_rate(text)
+
+
+def test_check_warns_of_a_cap_that_no_state_directory_keeps(tmp_path: Path, database: str) -> None:
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": database, "REAPER_MOST": "10 in 10m"})
+    assert "there is no state directory (REAPER_MOST sets the cap)" in " ".join(reaper("check").stdout.split())
+    assert "sets the cap" not in reaper("check", REAPER_STATE_DIR=str(tmp_path)).stdout
