@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import make_url
 
 from reaper.check import Level
@@ -119,3 +120,24 @@ def test_kept_columns_and_counted_rows_are_corrected_with_the_rest(empty: Postgr
     assert isinstance(step, Delete)
     assert "result_codes" in step.keep and "result_code" not in step.keep
     assert [finding for finding in run_check(empty.url, profile=corrected) if finding.level is Level.ERROR] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "suggestion"),
+    [
+        (
+            "ALTER TABLE job RENAME started_at TO start_at; ALTER TABLE job ADD started_a text",
+            "did you mean 'start_at'?",
+        ),
+        (
+            "ALTER TABLE job RENAME started_at TO startet_at; ALTER TABLE job ADD started_att bool",
+            "did you mean 'startet_at'?",
+        ),
+        ("ALTER TABLE job RENAME started_at TO go; ALTER TABLE job ADD starting text", "columns with moments are: go"),
+    ],
+)
+def test_column_of_moments_is_looked_for_among_columns_that_may_have_moments(
+    database: str, script: str, suggestion: str
+) -> None:
+    findings = [f for f in problems(run_check(database, script)) if f.subject == "job.started_at"]
+    assert [f.message for f in findings] == [f"no such column; {suggestion}"]

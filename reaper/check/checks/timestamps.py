@@ -16,7 +16,7 @@ from reaper.model import StoredTime, TimestampFormat
 from reaper.profile.column_usage import TimestampColumn, timestamp_columns
 from reaper.sql.iso_text import ISO_MOMENT
 
-_FAMILIES: Mapping[TimestampFormat, tuple[str, ...]] = {
+FAMILIES: Mapping[TimestampFormat, tuple[str, ...]] = {
     TimestampFormat.TIMESTAMPTZ: ("timestamptz", "datetime"),
     TimestampFormat.NAIVE: ("timestamp", "datetime"),
     TimestampFormat.EPOCH_S: ("integer", "number"),
@@ -28,7 +28,7 @@ _OTHER_FORMATS: Mapping[TimestampFormat, str] = {
     TimestampFormat.EPOCH_MS: "a number of milliseconds",
     TimestampFormat.ISO_TEXT: "a text such as 2026-07-01T12:00:00Z",
 }
-_DATE_FAMILIES = ("timestamptz", "timestamp", "datetime")
+DATE_FAMILIES = ("timestamptz", "timestamp", "datetime")
 _LARGEST_SECONDS = 1e11
 """As seconds since 1970 this is in the year 5138, as milliseconds in 1973."""
 
@@ -51,9 +51,9 @@ def _declared(context: CheckContext, table: str, column: Column) -> TimestampFor
 
 def _fits(instant: TimestampColumn, column: Column, declared: TimestampFormat) -> bool:
     # A timestamp that is only written is converted by the server, and the session's time zone is UTC.
-    if not instant.read and column.family in _DATE_FAMILIES:
+    if not instant.read and column.family in DATE_FAMILIES:
         return declared in (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)
-    return column.family in _FAMILIES[declared]
+    return column.family in FAMILIES[declared]
 
 
 def _common_format(context: CheckContext, table: str, read: list[Column]) -> TimestampFormat | None:
@@ -63,7 +63,7 @@ def _common_format(context: CheckContext, table: str, read: list[Column]) -> Tim
 
 
 def _format_of(context: CheckContext, name: str, column: Column) -> TimestampFormat | None:
-    if column.family in _DATE_FAMILIES:
+    if column.family in DATE_FAMILIES:
         return TimestampFormat.TIMESTAMPTZ if column.family == "timestamptz" else TimestampFormat.NAIVE
     if column.family not in ("integer", "number", "text"):
         return None
@@ -101,7 +101,7 @@ def _misfit(
     if actual is not None and (own or column.family != "timestamp" or declared is not TimestampFormat.TIMESTAMPTZ):
         context.corrections.times[subject] = StoredTime(actual)
         return error(subject, f"{message}; did you mean {actual.value!r} for this column?", OVERRIDE)
-    if any(other.family in _FAMILIES[declared] for other in read):
+    if any(other.family in FAMILIES[declared] for other in read):
         message += ", which other columns of the table have"
     elif column.family in ("integer", "number"):
         return error(subject, f"{message}; a number is 'epoch s' or 'epoch ms', and there is no row that shows which")
