@@ -126,6 +126,13 @@ def test_sign_of_life_after_the_end_still_counts(place: Place) -> None:
     assert job["witness"] == "event" and job["silence_seconds"] < 0
 
 
+def test_audit_event_is_no_sign_of_life_although_its_evidence_is_too_long_to_be_read(place: Place) -> None:
+    place.job(1)
+    place.reaper("sweep")
+    assert place.session.do("UPDATE notes SET detail = %s", f'{{"sweep_id": "1", "filler": "{"x" * 25_000}"}}') == 1
+    assert place.explain(1)["signs"]["event"] is None
+
+
 def test_jobs_own_end_is_a_sign_of_life(place: Place) -> None:
     place.job(1, state="done", beat=60)
     job = place.explain(1)
