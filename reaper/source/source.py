@@ -403,17 +403,23 @@ class Source(DatabaseAccess):
         if restart is not None:
             values |= restart.values
         chosen_action = action or self.options.action
-        if audit_info.action is None and chosen_action in self.profile.actions and chosen_action != "fail":
-            # A choice between two names the action of each job itself.
-            audit_info = replace(audit_info, action=chosen_action)
         return Claim(
             self.statements,
             values,
-            audit_info,
+            self.naming(audit_info, chosen_action),
             predicate=predicate,
             action=chosen_action,
             holds=lambda: self.holds(context),
         )
+
+    def naming(self, audit_info: AuditInfo, action: str) -> AuditInfo:
+        """What audit events say of jobs that get this action: its name, too, but for the usual one.
+
+        A choice between two actions names that of each job itself.
+        """
+        if audit_info.action is None and action in self.profile.actions and action != "fail":
+            return replace(audit_info, action=action)
+        return audit_info
 
     def holds(self, context: EvaluationContext) -> Mapping[Key, JobHold]:
         """The jobs that operators hold, as of this moment. Raises StateUnavailable: then it is not known."""

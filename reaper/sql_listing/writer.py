@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,7 +71,7 @@ class StatementWriter:
         self._statements = source.statements
         self._values = {
             **self._statements.values(self._context(), self._context(options.interval_seconds)),
-            **_AUDIT_INFO.values,
+            **replace(_AUDIT_INFO, action="(action)").values,
             **wait_values(long_wait=False),
             MAX_READ: options.max_named_jobs + 1,
             MAX_SPARED: options.max_named_jobs + 1,
@@ -90,7 +90,8 @@ class StatementWriter:
 
     def transition(self, action: str) -> Transition:
         """The statements with which a sweep ends jobs by this action."""
-        return self._statements.get(self.dialect, make_transition, action, is_stale, tuple(_AUDIT_INFO.fields))
+        fields = tuple(self.source.naming(_AUDIT_INFO, action).fields)
+        return self._statements.get(self.dialect, make_transition, action, is_stale, fields)
 
     def query(
         self, name: str, purpose: str, locks: str, query: Callable[..., ClauseElement], *arguments: Hashable

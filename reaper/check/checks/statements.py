@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,7 +107,7 @@ def _values(source: Source, connection: Connection) -> dict[str, Any]:
     return {
         **source.statements.values(context, context),
         **source.statements.identity_values,
-        **_AUDIT_INFO.values,
+        **replace(_AUDIT_INFO, action="").values,
         **keys,
         OWN_PATH: "",
         MAX_READ: 1,
@@ -144,5 +145,7 @@ def _statements(source: Source, connection: Connection) -> Iterator[tuple[str, C
     for n, lock in enumerate(lock for locks_of_part in locks.related_row_locks for lock in locks_of_part):
         yield f"the lock of jobs.parts.{n // 2}", lock
     for name in dict.fromkeys([action, *(["fail"] if source.has_fallback else [])]):
-        transition = statements.get(dialect, make_transition, name, is_stale, tuple(_AUDIT_INFO.fields))
+        transition = statements.get(
+            dialect, make_transition, name, is_stale, tuple(source.naming(_AUDIT_INFO, name).fields)
+        )
         yield from ((f"the transition {name!r}", statement) for statement in transition.statements.values())
