@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from reaper import celery_tasks
+from reaper.memory import Memory
 from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
 from tests.support.protea import MINUTE, Protea
@@ -91,11 +93,24 @@ def test_jobs_that_were_ended_while_the_daemon_was_down_are_counted_when_it_is_b
 
 
 def test_command_ends_its_jobs_although_they_cannot_be_counted(protea: Protea, reaper: Reaper, state: Path) -> None:
+    """Its state can be read, so that no halt and no hold is missed, and not written."""
+    job = protea.stale()
+    Memory.open(state)
+    with closing(sqlite3.connect(state / "memory.sqlite3")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        result = reaper("sweep")
+    assert result.exit_code == 0, result.output
+    assert protea.status(job) == "failed"
+    assert "the jobs that are ended are missing in the daemon's metrics: cannot write" in result.stderr
+
+
+def test_command_whose_state_cannot_be_read_ends_nothing_since_a_halt_may_be_kept_there(
+    protea: Protea, reaper: Reaper, state: Path
+) -> None:
     job = protea.stale()
     state.mkdir()
     (state / "memory.sqlite3").write_text("")
     (state / "memory.sqlite3-wal").mkdir()
-    result = reaper("sweep")
-    assert result.exit_code == 0
-    assert protea.status(job) == "failed"
-    assert "the jobs that are ended are missing in the daemon's metrics: cannot write" in result.stderr
+    held = reaper("sweep")
+    assert (held.exit_code, protea.status(job)) == (1, "running")
+    assert "halted by unknown: cannot read" in held.stderr
