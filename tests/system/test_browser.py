@@ -185,7 +185,7 @@ def test_supervisor_is_halted_with_a_reason_and_restarted(page: Page, protea: Pr
     dialog.get_by_role("button", name="Close").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by tester over HTTP from 127.0.0.1")
     expect(page.locator("section.headline")).to_contain_text("the <db> moves")
-    expect(page.locator(".job.stale")).to_contain_text("it is not ended until a restart")
+    expect(page.locator(".job.stale")).to_contain_text("nothing is ended until `reaper restart`")
     keep(page, "halted")
     page.get_by_role("button", name="Restart…").click()
     expect(dialog).to_contain_text("Would reap 1 stale job(s).")
@@ -226,6 +226,27 @@ def test_job_is_failed_with_its_evidence_in_the_dialog(page: Page, protea: Prote
     expect(page.locator(".job")).to_have_count(1)
     row = protea.row(spared)
     assert (row["status"], row["error_code"]) == ("failed", "ManualTimeout")
+    assert protea.status(stale) == "running"
+
+
+def test_job_is_held_for_a_time_and_the_hold_is_taken_back_on_its_page(page: Page, protea: Protea) -> None:
+    stale, _ = scene(protea)
+    page.goto(f"/jobs/default/{stale}")
+    page.get_by_role("button", name=f"Hold job {stale}").click()
+    give_token(page)
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("For how long").fill("2h")
+    dialog.get_by_label("Reason").fill("Ann looks at it")
+    keep(page, "hold")
+    dialog.get_by_role("button", name="Hold", exact=True).click()
+    expect(dialog).to_contain_text("Held until")
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.locator(".headline")).to_contain_text("On hold until")
+    page.get_by_role("button", name=f"Unhold job {stale}").click()
+    dialog.get_by_role("button", name="Take back").click()
+    expect(dialog).to_contain_text("It is no longer held.")
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name=f"Hold job {stale}")).to_be_visible()
     assert protea.status(stale) == "running"
 
 

@@ -23,8 +23,9 @@ const ACTIONS = {
     run: async ({ source, change }) => sweeps(await change("/api/sweeps", { source })),
   },
   release: {
-    title: ({ source }) => `Release what is held of ${source}`,
-    lead: () => "Nearly everything fell silent at once, or many jobs were ended in a short time. If only the signs of life are missing, this ends jobs that are alive.",
+    title: ({ source, guard }) => `Release the ${guard} of ${source}`,
+    lead: ({ guard }) =>
+      `${guard === "cap" ? "Many jobs were ended in a short time" : "Nearly everything fell silent at once"}. If only the signs of life are missing, this ends jobs that are alive.`,
     preview: release,
     count: ({ held }) => held,
     confirm: ({ held }) => `End ${held} jobs`,
@@ -192,7 +193,7 @@ function ready(action, request) {
   button.className = action.danger ? "button danger filled" : "button primary";
   part("count-field").hidden = !action.count;
   const enough = () => !action.count || part("count").value.trim() === String(action.count(request));
-  if (action.count) part("count-label").textContent = `Type ${action.count(request)}, the number of jobs that are held`;
+  if (action.count) part("count-label").textContent = `Type ${action.count(request)}, the number of jobs that the ${request.guard} holds`;
   button.disabled = !enough();
   part("count").oninput = () => (button.disabled = !enough());
   dialog.querySelector("form").onsubmit = (event) => {
