@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reaper.cli import files
+from reaper.common import shipped_files
 from tests.support.commands import PROJECT, Reaper
 
 
@@ -175,7 +176,7 @@ def test_installation_without_the_files_says_so(
     reaper: Reaper, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site-packages/reaper").mkdir(parents=True)
-    monkeypatch.setattr(files, "_PACKAGE", tmp_path / "site-packages/reaper")
+    monkeypatch.setattr(shipped_files, "_PACKAGE", tmp_path / "site-packages/reaper")
     result = reaper("files", str(folder))
     assert result.exit_code == 1
     assert "config/reaper.toml is missing: install job-reaper again" in result.stderr

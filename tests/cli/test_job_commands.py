@@ -78,12 +78,13 @@ def test_dry_run_shows_the_same_choice_and_changes_nothing(reaper: Reaper, prote
     assert (source["dry_run"], source["reaped"], protea.status(stale)) == (True, 0, "running")
 
 
-def test_older_than_is_the_timeout_of_every_kind(reaper: Reaper, protea: Protea) -> None:
-    reaper.configure("[kinds.embed]\ntimeout_seconds = '5d'\n")
-    job = protea.stale(age=3 * HOUR)
+def test_older_than_is_the_timeout_of_every_kind_without_a_longer_one(reaper: Reaper, protea: Protea) -> None:
+    reaper.configure("[kinds.train]\ntimeout_seconds = '5d'\n")
+    job, longer = protea.stale(age=3 * HOUR), protea.stale(age=3 * HOUR, operation="train")
     assert reaper.json("sweep")["sources"][0]["reaped"] == 0
     assert reaper.json("sweep", "--older-than", "2h")["sources"][0]["reaped"] == 1
     assert protea.audits(job)[0]["fields"]["timeout_from"] == "--older-than"
+    assert protea.status(longer) == "running"
 
 
 def test_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, protea: Protea) -> None:

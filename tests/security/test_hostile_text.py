@@ -108,9 +108,8 @@ def test_kind_is_spelled_out_in_log_metrics_page_and_api(daemon: ApiDaemon, prot
     answers = [daemon.api.get(path).text for path in ("/", f"/jobs/default/{stale}", "/metrics", "/api/endings")]
     for text in (listed.text, *answers, daemon.stderr.read_text()):
         assert raw(text) == set()
-    assert daemon.metrics.value(
-        "reaper_jobs_reaped_total", source="default", kind=SPELLED, reason="JobTimeout"
-    ) == 1  # fmt: skip
+    labels = {"source": "default", "kind": SPELLED, "reason": "JobTimeout", "action": "fail"}
+    assert daemon.metrics.value("reaper_jobs_reaped_total", **labels) == 1
 
 
 # --- reasons -------------------------------------------------------------------------------------------------

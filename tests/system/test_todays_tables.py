@@ -349,7 +349,8 @@ def test_choice_counts_rows_and_log_keeps_them_in_lower_case(
     result = reaper("sweep", REAPER_ACTION="delete_remote_else_complete", REAPER_LOG_FORMAT="json")
     assert result.exit_code == 0
     assert lower_adhese.session.ask("SELECT id, state FROM job_results") == [(local, "completed")]
-    [line] = [line for line in map(json.loads, result.stderr.splitlines()) if line["job"] == str(remote)]
+    logged = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    [line] = [line for line in logged if line["job"] == str(remote)]
     assert [(rows["table"], rows["total"]) for rows in line["deleted"]] == [
         ("job_results", 1),
         ("partial_job_results", 2),
