@@ -189,6 +189,11 @@ def test_no_request_calls_an_overload(
             for verb, job in (("fail", first), ("requeue", second)):
                 body = {"started": started[job], "reason": "test"}
                 ask("post", f"{one}/{verb}", f"{at(job)}/{verb}", body)
+            ask("post", f"{one}/hold", f"{at(third)}/hold", {"duration": "3h", "reason": "test"})
+            ask("post", f"{one}/unhold", f"{at(third)}/unhold")
+            counts = [{"kind": "x", "reason": "JobTimeout", "action": "fail", "jobs": 1}]
+            ended = {"source": "default", "sweep_id": "x", "by": "test", "counts": counts, "jobs": []}
+            ask("post", "/api/ended", None, ended)
             protea.connection.execute("DELETE FROM job_event WHERE job_id = %s", (third,))
             for dry_run in (True, False):
                 minutes = {"older_than_minutes": 5, "dry_run": dry_run, "release": 9}

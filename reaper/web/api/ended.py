@@ -18,7 +18,7 @@ telling = changing_router("history")
 MOST_COUNTS, MOST_JOBS = 100, 50
 """In one request. A command sends several where it has more."""
 
-_Kind = Annotated[Text | None, Field(max_length=1000)]
+_Kind = Annotated[Text | None, Field(max_length=1000, examples=["embed"])]
 _Action = Annotated[Text, Field(min_length=1, max_length=200, examples=["fail"])]
 
 
@@ -48,10 +48,24 @@ class EndedElsewhere(Model):
     """What a command has ended in one source since it told last."""
 
     source: SourceName
-    sweep_id: Annotated[Text, Field(max_length=100)]
-    by: Annotated[Text, Field(min_length=1, max_length=300, description="Who has ended them, and with what.")]
-    counts: Annotated[list[EndedCount], Field(max_length=MOST_COUNTS)]
-    jobs: Annotated[list[ToldJob], Field(max_length=MOST_JOBS, description="The last of them.")]
+    sweep_id: Annotated[Text, Field(max_length=100, examples=["5f0c9a1e77d2"])]
+    by: Annotated[
+        Text,
+        Field(
+            min_length=1,
+            max_length=300,
+            description="Who has ended them, and with what.",
+            examples=["reaper clear by ann on host-1"],
+        ),
+    ]
+    counts: Annotated[
+        list[EndedCount],
+        Field(
+            max_length=MOST_COUNTS,
+            examples=[[{"kind": "embed", "reason": "JobTimeout", "action": "fail", "jobs": 2}]],
+        ),
+    ]
+    jobs: Annotated[list[ToldJob], Field(max_length=MOST_JOBS, description="The last of them.", examples=[[]])]
 
 
 class EndedTold(Model):

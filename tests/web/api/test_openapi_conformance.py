@@ -18,7 +18,7 @@ from tests.support.examples import examples
 from tests.support.protea import MINUTE, Protea
 
 SEED = 1
-ENDPOINTS, CHANGES = 21, 7
+ENDPOINTS, CHANGES = 25, 10
 """How many the description has, and how many of them change something (POST)."""
 TRIES = 2, 8
 """Of each endpoint, besides what follows from its description alone: by default, and with --thorough."""
