@@ -67,7 +67,7 @@ def test_api_conforms_to_its_description_with_a_token(running: tuple[ApiDaemon, 
     ask_everything(daemon, jobs + stale, "-H", f"Authorization: Bearer {TOKEN}")
     assert "succeeded" not in protea.statuses().values()
     done = {change["action"] for change in daemon.api.get("/api/changes?limit=100").json["changes"]}
-    assert done <= {"fail", "requeue", "sweep", "cleanup", "clear", "halt", "restart"}
+    assert done <= {"fail", "requeue", "hold", "unhold", "sweep", "cleanup", "clear", "ended", "halt", "restart"}
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
