@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -38,6 +40,8 @@ from reaper.sql.types import FIRST_EPOCH, INSTANT, LAST_EPOCH
 
 _NONE: Element = literal_column("timestamptz '1970-01-02 00:00:00+00'")
 _INFINITY: Element = literal_column("timestamptz 'infinity'")
+_MOST_ARGUMENTS = 100
+"""Of a function: FUNC_MAX_ARGS of a server as it is built by default."""
 
 postgresql = compiled_on("postgresql")
 
@@ -98,7 +102,10 @@ def utc_text(moment: Element) -> Element:
 
 @postgresql(elements.JsonObject)
 def json_object(*names_and_values: Element) -> Element:
-    return func.jsonb_build_object(*names_and_values)
+    """In several parts where there are many members: no function takes more than a hundred arguments."""
+    places = range(0, max(len(names_and_values), 1), _MOST_ARGUMENTS)
+    parts: list[Element] = [func.jsonb_build_object(*names_and_values[n : n + _MOST_ARGUMENTS]) for n in places]
+    return reduce(lambda document, part: document.op("||", return_type=JSONB())(part), parts)
 
 
 @postgresql(elements.TextOf)
