@@ -162,7 +162,12 @@ def empty(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
         yield database
 
 
-@pytest.fixture(params=places_where(repeats=lambda world: bool(world.tables_of)), ids=place_id)
+def _tried_elsewhere(world: type[World]) -> bool:
+    """By tests/profile/test_shipped_profiles.py always, and by the tests here with --thorough."""
+    return bool(world.tables_of) or world.action == "delete"
+
+
+@pytest.fixture(params=places_where(repeats=_tried_elsewhere), ids=place_id)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world, on every server that it can be on."""
     kind, where = request.param

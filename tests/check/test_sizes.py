@@ -10,7 +10,7 @@ from reaper.catalog.number_ranges import range_of
 from reaper.check import Level
 from reaper.errors import ConfigError
 from tests.support.checks import OwnTables, profile_of
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 TABLE = """CREATE TABLE t (id bigint PRIMARY KEY, state varchar(9) NOT NULL, started_at MOMENT NOT NULL,
 kind varchar(80), out_ {type})"""
@@ -32,6 +32,7 @@ def make(own: OwnTables, type_: str) -> None:
     own.do(f"INSERT INTO t (id, state, started_at, kind) VALUES (5000000000, 'on', AGO, '{'x' * 70}')")
 
 
+@mostly_on("postgresql", "own")
 @pytest.mark.parametrize(
     ("type_", "value", "capped"),
     [

@@ -21,7 +21,7 @@ from reaper.observers.daemon_log import DaemonLog
 from reaper.source import Source
 from tests.support.protea import HOUR, MINUTE, thresholds
 from tests.support.tasks import Tasks, mapped, tasks_in
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 STALE, SPARED, YOUNG = Verdict.STALE, Verdict.SPARED, Verdict.YOUNG
 NEW_YORK = {"naive": "America/New_York"}
@@ -175,6 +175,7 @@ def test_date_that_means_none_is_no_start_and_no_sign(tasks: Tasks, value: str) 
     assert tasks.sweep(source).reaped == 2
 
 
+@mostly_on("postgresql")
 @pytest.mark.parametrize("unit", [1, 1000])
 @pytest.mark.parametrize("kind", ["bigint", "double precision", "numeric(30,6)"])
 @pytest.mark.parametrize("value", [0, -1, -62135596800])
