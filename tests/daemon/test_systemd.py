@@ -153,9 +153,9 @@ def test_unreachable_manager_is_logged_once_and_sweeps_go_on(protea: Protea, tmp
 def test_process_that_the_watchdog_kills_logs_where_its_threads_were(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:
-    for _ in range(3):
+    for before in range(3):
         with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
-            wait_until(lambda: quiet.received("READY"), "READY")
+            wait_until(lambda before=before: len(quiet.received("READY")) > before, "READY")  # type: ignore[misc]
             daemon.comes_up().process.send_signal(signal.SIGABRT)
             status, said = daemon.ends()
         # Python reads the frames of threads that go on meanwhile, which now and then ends it sooner.

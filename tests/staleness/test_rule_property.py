@@ -235,7 +235,7 @@ LONE = Job("running", "embed", 50 * MINUTE, 40 * MINUTE, None, None, (30 * MINUT
 @example(World((LONE,), 30, 20, (), 5, 1000, (Outage(20, 5),)), 1)
 @example(World((LONE,), 30, 19, (), 5, 1000, (Outage(20, 5),)), 1)
 @settings(
-    max_examples=examples(20, all_of_them=150),
+    max_examples=examples(14, all_of_them=150),
     derandomize=True,
     deadline=None,
     database=None,

@@ -546,6 +546,7 @@ def counted(page: Page) -> list[str]:
     return asked
 
 
+@pytest.mark.thorough
 def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     page.clock.install()
     page.goto("/")
@@ -593,6 +594,7 @@ def test_refresh_waits_while_it_is_paused(page: Page, daemon: ApiDaemon, protea:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
+@pytest.mark.thorough
 def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Browser, daemon: ApiDaemon) -> None:
     with tab(browser, daemon.port, expected=(503,)) as page:
         page.clock.install()

@@ -231,6 +231,7 @@ def test_service_has_no_other_privileges_than_its_user_and_no_other_process_sees
     assert "CREDENTIALS_DIRECTORY=/run/credentials/reaper.service" in environment
 
 
+@pytest.mark.thorough
 def test_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when_it_is_wrong(
     host: Host, service: Service
 ) -> None:
@@ -328,6 +329,7 @@ def test_database_that_is_away_does_not_make_the_start_fail(host: Host, service:
     service.start()
 
 
+@pytest.mark.thorough
 def test_log_file_is_rotated_and_no_line_is_lost(host: Host, service: Service, protea: Protea) -> None:
     log = "/var/log/reaper/reaper.log"
     service.configure(f'log_file = "{log}"')

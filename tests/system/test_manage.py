@@ -241,6 +241,7 @@ def test_private_postgresql_is_started_with_its_printed_url_exported_and_a_resta
     assert "already running" in said and clone.database.pid not in (None, server)
 
 
+@pytest.mark.thorough
 def test_status_asks_the_daemon_at_the_address_that_it_was_started_with(configured: Clone) -> None:
     status, said = configured.manage("status")
     assert status == 0, said

@@ -71,6 +71,7 @@ def test_api_conforms_to_its_description_with_a_token(running: tuple[ApiDaemon, 
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
+@pytest.mark.thorough
 def test_api_conforms_to_its_description_without_a_token_and_changes_nothing(running: tuple[ApiDaemon, Protea]) -> None:
     daemon, protea = running
     jobs = [protea.job(age=MINUTE) for _ in range(5)]
