@@ -104,7 +104,7 @@ def _check_cap(settings: Settings, source: Source) -> Iterator[Finding]:
         yield warning(
             "most",
             f"there is no state directory ({cap.origin} sets the cap): each process counts alone what it ends, and a "
-            "restart begins anew; set REAPER_STATE_DIR, or StateDirectory= in the systemd unit",
+            "restart begins at 0; set REAPER_STATE_DIR, or StateDirectory= in the systemd unit",
         )
 
 

@@ -102,22 +102,7 @@ def duration_up_to(most: str) -> Callable[[click.Context, click.Parameter, str |
 
 
 validate_duration = duration_up_to("1d")
-
-
-_LONGEST_AGE_SECONDS = 3650 * 86400.0
-
-
-def validate_age(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """The callback of an age: seconds, more than 0 and at most 3650 days."""
-    if value is None:
-        return None
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=param) from None
-    if not 0 < seconds <= _LONGEST_AGE_SECONDS:
-        raise click.BadParameter("expected more than 0s and at most 3650d", param=param)
-    return seconds
+validate_age = duration_up_to("3650d")
 
 
 def age_option(help_text: str) -> Callable[[Any], Any]:

@@ -57,7 +57,7 @@ class JobHoldStore:
         return self._file.path is not None
 
     def of(self, source: str) -> Mapping[Key, JobHold]:
-        """The holds of a source, also those that are over. Raises StateUnavailable: then nobody knows what is held."""
+        """The holds of a source, also those that are over. Raises StateUnavailable: it is not known what is held."""
         return {hold.key: hold for hold in self.all() if hold.source == source}
 
     def names(self, source: str) -> set[str]:

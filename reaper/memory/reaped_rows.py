@@ -1,6 +1,6 @@
 """What the reaper wrote to the rows of jobs that it ended, for the sources that must not take it for a sign of life.
 
-Beside it, the evidence of jobs whose profile writes no audit event: else nobody could explain them afterwards.
+Beside it, the evidence of jobs whose profile writes no audit event, so that `explain` can show why they were ended.
 
 Only tables that such a source asks about are kept, and only so many moments of each. A moment that is lost counts as a
 sign of life, as any other does: it delays an end by a stall window.

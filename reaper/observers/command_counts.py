@@ -19,7 +19,7 @@ from reaper.operations.daemon_client import DaemonClient, configured_url
 
 _WRITE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
-_TOLD_COUNTS, _TOLD_JOBS, _LONGEST_TEXT = 40, 20, 300
+_REPORTED_COUNTS, _REPORTED_JOBS, _LONGEST_TEXT = 40, 20, 300
 """So much fits into one request."""
 
 Counts = Mapping[tuple[str, str, str], int]
@@ -92,26 +92,26 @@ class _StateDirectory:
 
 
 class _Address:
-    """The daemon is told over HTTP."""
+    """Reports the ended jobs to the daemon, over HTTP."""
 
     def __init__(self, client: DaemonClient) -> None:
         self._client = client
 
     def add(self, source: str, sweep_id: str, by: str, counts: Counts, jobs: Sequence[ReapedJob]) -> None:
-        told = [
+        reported = [
             {"kind": kind[:_LONGEST_TEXT] or None, "reason": reason, "action": action, "jobs": number}
             for (kind, reason, action), number in counts.items()
         ]
         own = {"source": source, "sweep_id": sweep_id, "by": by[:_LONGEST_TEXT]}
-        for begin in range(0, len(told), _TOLD_COUNTS):
-            self._client.tell_ended({**own, "counts": told[begin : begin + _TOLD_COUNTS], "jobs": []})
+        for begin in range(0, len(reported), _REPORTED_COUNTS):
+            self._client.report_ended({**own, "counts": reported[begin : begin + _REPORTED_COUNTS], "jobs": []})
         last = jobs[-MAX_JOBS:]
-        for begin in range(0, len(last), _TOLD_JOBS):
-            shown = [_told(job) for job in last[begin : begin + _TOLD_JOBS]]
-            self._client.tell_ended({**own, "counts": [], "jobs": shown})
+        for begin in range(0, len(last), _REPORTED_JOBS):
+            shown = [_reported(job) for job in last[begin : begin + _REPORTED_JOBS]]
+            self._client.report_ended({**own, "counts": [], "jobs": shown})
 
 
-def _told(job: ReapedJob) -> dict[str, object]:
+def _reported(job: ReapedJob) -> dict[str, object]:
     return {
         "key": [part[:_LONGEST_TEXT] for part in job.key],
         "kind": job.kind and job.kind[:_LONGEST_TEXT],

@@ -459,5 +459,5 @@ def _remedy(report: SweepReport) -> str:
     """What an operator does about sweeps that are held."""
     if report.cap is not None:
         stale = report.census.stale if report.census else "N"
-        return f"if they are dead, `reaper clear --release {stale}` ends as many, or fewer; the cap counts anew then"
+        return f"if they are dead, `reaper clear --release {stale}` ends as many, or fewer; the cap then begins at 0"
     return _VANISHED_REMEDY if report.census and report.census.vanished else _SILENT_REMEDY

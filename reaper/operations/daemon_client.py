@@ -53,8 +53,8 @@ class DaemonClient:
         """Send `halt` or `restart`. Returns the state afterwards; raises as `supervisor_state` does."""
         return self._request("POST", f"/api/supervisor/{name}{f'?{urlencode(query)}' if query else ''}")
 
-    def tell_ended(self, document: Mapping[str, Any]) -> None:
-        """Tell of jobs that were ended beside the daemon; raises as `supervisor_state` does."""
+    def report_ended(self, document: Mapping[str, Any]) -> None:
+        """Report jobs that were ended beside the daemon. Raises as `supervisor_state` does."""
         self._request("POST", "/api/ended", document, _ReceivedCount)
 
     def _request(

@@ -144,7 +144,7 @@ class Claim:
         return ClaimResult(reaped=reaped, lost=lost, locked=locked, kept=list(kept.values()))
 
     def kept(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, KeptJob]:
-        """Those of the jobs that are not ended, whoever asks for it: operators hold them, or their kind is never ended.
+        """Those of the jobs that no request ends: operators hold them, or their kind is never ended.
 
         An operator who takes a hold after this waits for no lock: see `reaper.operations.hold`. Raises
         StateUnavailable: then it is not known which jobs are held.

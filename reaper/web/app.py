@@ -27,7 +27,7 @@ _API_ROUTERS = (
     compatibility.reading,
     compatibility.ending,
     history.reading,
-    ended.telling,
+    ended.reporting,
 )
 _METHOD_LENGTH = 100
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import create_engine, literal, select
+from sqlalchemy import literal, select
 
 from reaper.sql import expressions as sql
+from tests.support.checks import connected
 from tests.support.worlds.servers import database_on
 
 
@@ -16,9 +17,6 @@ from tests.support.worlds.servers import database_on
 def test_object_has_any_number_of_members(request: pytest.FixtureRequest, where: str, members: int) -> None:
     expected = {f"name {n}": n for n in range(members)}
     document = sql.json_object({name: literal(value) for name, value in expected.items()})
-    with database_on(request, where) as database:
-        engine = create_engine(database.url)
-        with engine.connect() as connection:
-            found = connection.execute(select(document)).scalar_one()
-        engine.dispose()
+    with database_on(request, where) as database, connected(database.url) as connection:
+        found = connection.execute(select(document)).scalar_one()
     assert (json.loads(found) if isinstance(found, str) else found) == expected

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, column, create_engine, select, table
+from sqlalchemy import Connection, column, select, table
 
 from reaper.sql import expressions as sql
 from reaper.sql.relations import LookedUp
 from reaper.sql.statement import CompiledStatement
+from tests.support.checks import connected
 from tests.support.worlds import Database
 from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.servers import database_on
@@ -25,10 +26,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[Connection]:
-    engine = create_engine(database.url)
-    with engine.connect() as made:
+    with connected(database.url) as made:
         yield made
-    engine.dispose()
 
 
 def looked_up(connection: Connection) -> CompiledStatement:

@@ -8,13 +8,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Float, column, create_engine, select, table
+from sqlalchemy import Connection, Float, column, select, table
 
 from reaper.model import DISTANT_PAST, ServerClock
 from reaper.sql import expressions as sql
 from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.silence_cutoffs import SilenceCutoffs, values
+from tests.support.checks import connected
 from tests.support.worlds import Database
 from tests.support.worlds.servers import database_on
 
@@ -31,10 +32,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[Connection]:
-    engine = create_engine(database.url)
-    with engine.connect() as made:
+    with connected(database.url) as made:
         yield made
-    engine.dispose()
 
 
 def put(database: Database, windows: Sequence[float | None]) -> None:

@@ -75,7 +75,9 @@ def test_cap_that_holds_ends_none_rather_than_some(protea: Protea) -> None:
 
 
 @pytest.mark.parametrize(("release", "reaped"), [(10, 0), (11, 11), (20, 11)])
-def test_release_lets_through_no_more_than_it_names_and_counts_anew(protea: Protea, release: int, reaped: int) -> None:
+def test_release_lets_through_no_more_than_it_names_and_counts_from_zero(
+    protea: Protea, release: int, reaped: int
+) -> None:
     source = capped(protea, Memory.open(None).ended_lately)
     for _ in range(11):
         protea.stale()

@@ -1,4 +1,4 @@
-"""Jobs that commands and Celery tasks have ended beside the daemon, told by them: for the metrics and the history."""
+"""Reports of jobs that commands and Celery tasks have ended beside the daemon: for the metrics and the history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reaper.web.api.dependencies import Audited, Service, changing_router
 from reaper.web.api.errors import problems
 from reaper.web.api.schemas import LARGEST, WHOLE, Model, SourceName, Text
 
-telling = changing_router("history")
+reporting = changing_router("history")
 
 MOST_COUNTS, MOST_JOBS = 100, 50
 """In one request. A command sends several where it has more."""
@@ -31,7 +31,7 @@ class EndedCount(Model):
     jobs: Annotated[int, Field(ge=1, le=LARGEST), WHOLE]
 
 
-class ToldJob(Model):
+class ReportedJob(Model):
     """One of them, as of its end."""
 
     key: Annotated[list[Annotated[Text, Field(max_length=1000)]], Field(min_length=1, max_length=32)]
@@ -44,8 +44,8 @@ class ToldJob(Model):
     reaped_at: Annotated[Text | None, Field(max_length=100)]
 
 
-class EndedElsewhere(Model):
-    """What a command has ended in one source since it told last."""
+class EndedReport(Model):
+    """What a command has ended in one source since its last report."""
 
     source: SourceName
     sweep_id: Annotated[Text, Field(max_length=100, examples=["5f0c9a1e77d2"])]
@@ -65,22 +65,22 @@ class EndedElsewhere(Model):
             examples=[[{"kind": "embed", "reason": "JobTimeout", "action": "fail", "jobs": 2}]],
         ),
     ]
-    jobs: Annotated[list[ToldJob], Field(max_length=MOST_JOBS, description="The last of them.", examples=[[]])]
+    jobs: Annotated[list[ReportedJob], Field(max_length=MOST_JOBS, description="The last of them.", examples=[[]])]
 
 
-class EndedTold(Model):
+class CountedJobs(Model):
     """How many jobs were counted."""
 
     counted: int
 
 
-@telling.post(
+@reporting.post(
     "/api/ended",
-    summary="Tell of jobs that were ended beside the daemon",
+    summary="Report jobs that were ended beside the daemon",
     name="ended",
     responses=problems(404),
 )
-def ended(service: Service, audit: Audited, request: EndedElsewhere) -> EndedTold:
+def ended(service: Service, audit: Audited, request: EndedReport) -> CountedJobs:
     """Commands without the daemon's state directory do so, where they have its address and a token: the jobs are
     counted in its metrics, and shown on its page. Nothing is ended."""
     service.source_status(request.source)  # raises NoSuchSource
@@ -91,10 +91,10 @@ def ended(service: Service, audit: Audited, request: EndedElsewhere) -> EndedTol
     ]
     service.ended_elsewhere(counts, [_reap(request, job, audit.who.name) for job in request.jobs])
     audit.result = f"counted {sum(each.jobs for each in counts)}"
-    return EndedTold(counted=sum(each.jobs for each in counts))
+    return CountedJobs(counted=sum(each.jobs for each in counts))
 
 
-def _reap(request: EndedElsewhere, job: ToldJob, token: str) -> CommandReap:
+def _reap(request: EndedReport, job: ReportedJob, token: str) -> CommandReap:
     ended_job = ReapedJob(
         tuple(job.key),
         job.reason.value,
