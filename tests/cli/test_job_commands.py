@@ -87,6 +87,15 @@ def test_older_than_is_the_timeout_of_every_kind_without_a_longer_one(reaper: Re
     assert protea.status(longer) == "running"
 
 
+def test_older_than_is_any_time_up_to_ten_years(reaper: Reaper, protea: Protea) -> None:
+    assert protea.stale()
+    assert reaper("clear", "--dry-run", "--older-than", "3650d").exit_code == 0
+    for age in ("3651d", "0s"):
+        refused = reaper("clear", "--dry-run", "--older-than", age)
+        assert refused.exit_code == exit_codes.USAGE
+        assert "expected more than 0s and at most 3650d" in refused.stderr
+
+
 def test_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, protea: Protea) -> None:
     protea.connection.execute(
         "INSERT INTO job (operation, queue_name, status, created_at, started_at)"
