@@ -146,10 +146,10 @@ def test_clock_that_jumps_ahead_is_made_up_for_by_one_purge() -> None:
     assert trigger.get_next_fire_time(whole, whole) == whole + timedelta(minutes=1)
 
 
-def configured(protea: Protea, cron: str) -> str:
+def configured(protea: Protea, cron: str, *, days: int = 35) -> str:
     return (
         f'[sources.main]\ndatabase_url = "{protea.libpq}"\n[sources.main.purge]\ncron = "{cron}"\n'
-        "days_to_keep = 35\nbatch_size = 2\n"
+        f"days_to_keep = {days}\nbatch_size = 2\n"
     )
 
 
@@ -204,7 +204,7 @@ def test_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path
     clock = FakeClock(tmp_path, "03:00:10")
     with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **clock.environment) as daemon:
         daemon.comes_up()
-        daemon.reload(configured(protea, "1 3 * * 0").replace("35", "33"))
+        daemon.reload(configured(protea, "1 3 * * 0", days=33))
         clock.set("03:01:01")
         daemon.says("Purged 1 finished job(s).", 30)
         assert protea.statuses().keys() == {young}
