@@ -87,7 +87,7 @@ def test_shorter_limits_of_kinds_do_not_count_in_cleanup(reaper: Reaper, noetl: 
     assert reaper.json("cleanup", "--older-than-minutes", "3")["execution_ids"] == [int(older)]
 
 
-@pytest.mark.parametrize("limit", ["timeout_seconds", "stall_seconds"])
+@pytest.mark.parametrize("limit", ["timeout_seconds", pytest.param("stall_seconds", marks=pytest.mark.thorough)])
 def test_longer_limit_of_a_kind_holds_in_cleanup_and_is_counted(reaper: Reaper, noetl: NoetlWorld, limit: str) -> None:
     reaper.configure(f"[kinds.'etl/load']\n{limit} = '1h'\n")
     job = noetl.job(age=30 * MINUTE, sign=20 * MINUTE)

@@ -53,7 +53,14 @@ def test_clear_with_force_or_yes_does_not_ask(reaper: Reaper, protea: Protea, op
     assert protea.status(job) == "failed"
 
 
-@pytest.mark.parametrize("words", [("clear", "--yes"), ("clear", "--dry-run"), ("sweep",), ("sweep", "--dry-run")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("clear", "--yes"),
+        ("sweep", "--dry-run"),
+        *(pytest.param(words, marks=pytest.mark.thorough) for words in (("clear", "--dry-run"), ("sweep",))),
+    ],
+)
 def test_longer_limit_of_a_kind_holds_and_the_output_counts_what_it_spared(
     reaper: Reaper, protea: Protea, words: tuple[str, ...]
 ) -> None:

@@ -122,7 +122,15 @@ def test_halted_clear_asks_no_question(reaper: Reaper, protea: Protea, tmp_path:
 
 @pytest.mark.parametrize(
     "words",
-    [CLEAR, RESET, SWEEP, CLOSE, (*CLEAR, "--while-halted"), *((*w, "--json") for w in (CLEAR, RESET, SWEEP, CLOSE))],
+    [
+        CLEAR,
+        SWEEP,
+        *((*words, "--json") for words in (RESET, CLOSE)),
+        *(
+            pytest.param(words, marks=pytest.mark.thorough)
+            for words in (RESET, CLOSE, (*CLEAR, "--while-halted"), (*CLEAR, "--json"), (*SWEEP, "--json"))
+        ),
+    ],
     ids=lambda words: f"{words[0]} {words[-1]}",
 )
 def test_halt_that_follows_ends_it_between_two_batches(

@@ -14,7 +14,7 @@ from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
 
 STALE, LIVE = 10_000, 10_500
-KILLS, KILLS_WITHOUT_TIME = 50, 3
+KILLS, KILLS_WITHOUT_TIME = 50, 2
 BATCH = 20
 # How many jobs a daemon may end before it is struck, so that all of them outlast all the kills.
 MOST_BEFORE_A_KILL = 80

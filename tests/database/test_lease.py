@@ -295,6 +295,7 @@ def many(protea: Protea, count: int) -> None:
     )
 
 
+@pytest.mark.parametrize("url", ["direct", pytest.param("pooled", marks=pytest.mark.thorough)], indirect=True)
 def test_two_sweeps_at_once_without_a_lease_end_each_job_once(protea: Protea, url: str, thorough: bool) -> None:
     count = 600 if thorough else 200
     many(protea, count)

@@ -27,7 +27,7 @@ from tests.support.checks import STALL, problems
 from tests.support.protea import HOUR, SweepRecorder
 from tests.support.purges import PurgeRecorder
 from tests.support.worlds import State, World
-from tests.support.worlds.servers import PLACES, place_id
+from tests.support.worlds.servers import PLACES, only_where, place_id, repeats_a_shape
 
 
 @dataclass(frozen=True, order=True)
@@ -150,12 +150,13 @@ def _post_transition(world: World, source: Source, job: str) -> list[str]:
 # --- enough, and not too much -------------------------------------------------------------------------------------
 
 
-def only_where(*ids: str) -> pytest.MarkDecorator:
+def only_in(*ids: str) -> pytest.MarkDecorator:
     places = [place for place in PLACES if place_id(place) in ids]
     assert len(places) == len(ids)
     return pytest.mark.parametrize("world", places, ids=place_id, indirect=True)
 
 
+@only_where(lambda world: world.action == "fail", repeats=repeats_a_shape)
 def test_printed_grants_suffice_for_the_daemon_and_check_finds_nothing_missing(world: World) -> None:
     with world.restricted():
         assert list(refusals(world)) == []
@@ -166,6 +167,7 @@ def test_printed_grants_suffice_for_the_daemon_and_check_finds_nothing_missing(w
     )
 
 
+@only_where(lambda world: world.action == "fail", repeats=repeats_a_shape)
 def test_removed_privilege_is_named_by_check_and_missed_by_the_daemon(world: World, thorough: bool) -> None:
     """Each privilege is revoked, column by column; without `--thorough` every tenth, others in each world."""
     with world.restricted() as role:
@@ -215,7 +217,7 @@ def test_check_prints_for_a_role_without_privileges_what_grants_prints(world: Wo
 PURGING = ("protea-fail-postgresql", "protea-fail-mariadb", "vuls-fail-postgresql", "vuls-fail-mariadb")
 
 
-@only_where(*PURGING)
+@only_in(*PURGING)
 def test_purge_needs_each_of_its_privileges(world: World) -> None:
     """A missing privilege is a note without a purge schedule, and an error with a schedule."""
     purging = Workload(world.action, purge=True)
@@ -242,7 +244,7 @@ def _purged(world: World) -> str | None:
     return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
 
 
-@only_where("adhese-fail-postgresql", "adhese-fail-mariadb")
+@only_in("adhese-fail-postgresql", "adhese-fail-mariadb")
 def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) -> None:
     decision = ManualEnd("an operator", "test-host", "because", "delete")
     with world.restricted() as role:
@@ -260,7 +262,7 @@ def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) ->
         assert not deletes & privileges_in_fixes(checked(world))
 
 
-@only_where("protea-fail-mariadb", "protea-fail-postgresql")
+@only_in("protea-fail-mariadb", "protea-fail-postgresql")
 def test_fence_installed_by_the_role_lets_sweeps_and_workers_through(world: World) -> None:
     """On MariaDB it runs with the privileges of the user who installed it, whichever user writes."""
     with world.restricted("fence"):

@@ -72,6 +72,7 @@ def dead(said: LivenessReport, id_: str, queue: str) -> bool:
 
 
 class TestAlive:
+    @mostly_over_redis
     def test_executing_task_is_alive_and_has_its_worker_and_name(self, cluster: CeleryCluster) -> None:
         worker = cluster.start_worker()
         chore = cluster.start_task()

@@ -221,6 +221,12 @@ def test_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, fold
     assert world.state(job) is State.RUNNING
 
 
+@pytest.mark.parametrize(
+    "world",
+    [pytest.param(NoetlWorld, marks=pytest.mark.thorough), ProteaWorld],
+    ids=lambda world: world.profile,
+    indirect=True,
+)
 def test_two_at_once_close_each_job_once(world: World, folder: Path) -> None:
     jobs, reaper = {world.job(age=3600, sign=MINUTE) for _ in range(10)}, reaper_of(world, folder)
     words = (*CLOSE, "--json", "--listen", "1s")

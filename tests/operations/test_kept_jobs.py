@@ -68,7 +68,13 @@ WAYS: dict[str, Way] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=pytest.mark.thorough) if way in {"sweep --force", "Celery reset"} else way
+        for way in WAYS
+    ],
+)
 def test_job_that_is_held_or_of_such_a_kind_is_left_until_that_is_taken_back(
     reaper: Reaper, protea: Protea, way: str
 ) -> None:

@@ -24,7 +24,7 @@ from tests.support.programs import PROJECT, start
 from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
-from tests.support.worlds.servers import only_where, place_id, places_where, restricted_world_on
+from tests.support.worlds.servers import only_where, place_id, places_where, repeats_a_shape, restricted_world_on
 
 JOBS = 20
 
@@ -286,7 +286,7 @@ def moment_of_claim(world: World) -> int:
     return claimed[0]
 
 
-@only_where(lambda _: True, long=True)
+@only_where(lambda _: True, long=True, repeats=repeats_a_shape)
 def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.finish, thorough):
         state = world.state(job)
@@ -298,7 +298,9 @@ def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: Worl
             assert worker.did() is not world.fenced
 
 
-@only_where(lambda world: world.has_signs, long=True, repeats=lambda world: world.action == "delete")
+@only_where(
+    lambda world: world.has_signs, long=True, repeats=lambda world: repeats_a_shape(world) or world.action == "delete"
+)
 def test_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
@@ -375,7 +377,7 @@ def test_error_at_any_table_leaves_nothing_half_done(world: World) -> None:
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
 
 
-@only_where(lambda _: True, long=True)
+@only_where(lambda _: True, long=True, repeats=repeats_a_shape)
 def test_reaper_killed_within_its_transaction_leaves_nothing(world: World) -> None:
     job, before = world.stale_job(), world.dump()
     words = ("tests.support.world_sweep", type(world).__name__, world.database.reaper)

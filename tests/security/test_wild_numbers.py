@@ -96,7 +96,7 @@ def ended(tasks: Tasks, profile: Profile) -> str:
     return states["2"]
 
 
-@pytest.mark.parametrize("unit", [1, 1000])
+@pytest.mark.parametrize("unit", [1, pytest.param(1000, marks=pytest.mark.thorough)])
 def test_sign_of_life_out_of_all_calendars_delays_no_other_job(tasks: Tasks, unit: int) -> None:
     witnesses = {
         "beat": {"witness": "heartbeat", "column": "beat"},

@@ -14,7 +14,7 @@ from tests.support.commands import Reaper
 from tests.support.worlds.adhese import STEP, AdheseScheduleWorld, AdheseWorld
 from tests.support.worlds.database import Database
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 from tests.support.worlds.world import State
 
 DAY = 86400
@@ -92,12 +92,14 @@ def test_duplicate_next_values_are_resolved_by_a_sweep_of_the_named_profile(
     assert "exists in" not in reaper("report").stdout
 
 
+@mostly_on("mariadb", "database")
 def test_duplicate_next_values_are_left_to_the_other_profile(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     schedules.job(age=DAY, sign=None)
     assert reaper.json("sweep")["sources"][0]["reaped"] == 0
     assert warned(reaper) and reported(reaper)
 
 
+@mostly_on("mariadb", "database")
 def test_result_of_the_current_run_is_no_duplicate(database: Database, reaper: Reaper) -> None:
     with AdheseWorld.create(database) as world:
         job = world.job(age=STEP, sign=0)
@@ -106,6 +108,7 @@ def test_result_of_the_current_run_is_no_duplicate(database: Database, reaper: R
         assert len(warned(reaper)) == len(reported(reaper)) == 1
 
 
+@mostly_on("mariadb", "database")
 def test_results_of_other_schedules_and_moments_are_no_duplicates(
     schedules: AdheseScheduleWorld, reaper: Reaper
 ) -> None:
@@ -122,6 +125,7 @@ def test_results_of_other_schedules_and_moments_are_no_duplicates(
     assert warned(reaper) == [] and reported(reaper) == []
 
 
+@mostly_on("mariadb", "database")
 def test_duplicates_are_all_counted_and_the_first_few_named(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     stuck = [schedules.job(age=DAY, sign=None) for _ in range(7)]
     [said] = warned(reaper)
@@ -151,6 +155,7 @@ set.due.next = { table = "receipt", column = "due", match = { s = "shop", t = "b
 """
 
 
+@mostly_on("mariadb", "database")
 def test_duplicates_are_found_with_each_profiles_keys_conditions_and_moments(
     database: Database, reaper: Reaper
 ) -> None:

@@ -33,6 +33,7 @@ from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.listeners import NullListener
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.worlds import World
+from tests.support.worlds.servers import only_where, repeats_a_shape
 
 OPTIONS = SourceOptions(queues=("celery",), max_age=9 * HOUR)
 DECISION = ManualEnd(operator="tester", host="test-host", reason="its node is gone")
@@ -74,6 +75,7 @@ def use(world: World, source: Source) -> None:
     explain(source, DowntimeTracker(0), alive)
 
 
+@only_where(lambda world: world.action == "fail", repeats=repeats_a_shape)
 def test_statements_are_compiled_once_per_source(world: World, compilations: Compilations) -> None:
     source = world.source()
     use(world, source)

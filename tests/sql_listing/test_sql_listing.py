@@ -27,7 +27,7 @@ from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds import World
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, only_where, repeats_a_shape
 from tests.support.worlds.world import LATELY
 
 OPTIONS = ListingOptions(interval_seconds=60, statement_timeout_seconds=PATIENCE.statement, max_named_jobs=MAX_LISTED)
@@ -85,6 +85,7 @@ def held(source: Source, job: str) -> Iterator[None]:
             yield
 
 
+@only_where(lambda world: world.action == "fail", repeats=repeats_a_shape)
 def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
     """Except the survey on PostgreSQL, which the driver streams."""
     sweeps = Sweeps(world.source())

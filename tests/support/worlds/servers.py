@@ -65,6 +65,11 @@ def _is_quick(place: Place, *, long: bool) -> bool:
     )
 
 
+def repeats_a_shape(world: type[World]) -> bool:
+    """Whether another world's tables have the same parts, so that a test of those parts finds the same in both."""
+    return bool(world.tables_of) or world.profile in {"vuls", "adhese-schedule"}
+
+
 def only_where(
     holds: Callable[[type[World]], bool],
     *,
