@@ -224,10 +224,7 @@ class PostgreSQLCatalog(Catalog):
             ],
             checks=[CheckConstraint(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
-            triggers=[
-                Trigger(t.name, frozenset(t.columns), t.event, t.function_as_role, t.partition, t.unpinned)
-                for t in self._rows(write_queries.TRIGGERS, oid=oid)
-            ],
+            triggers=list(self._triggers(row)),
             privileges=Privileges(
                 use_schema=row.usage,
                 select=frozenset(column.name for column in columns if column.select),
@@ -253,6 +250,16 @@ class PostgreSQLCatalog(Catalog):
             view_requirements=self._view_requirements(oid) if row.kind == "v" else (),
             reading_calls_others=reading_calls_others(self._rows, oid),
         )
+
+    def _triggers(self, row: Row[Any]) -> Iterator[Trigger]:
+        """Those of a view are those of the tables behind it, whose columns may have other names in it."""
+        for t in self._rows(write_queries.TRIGGERS, oid=row.oid):
+            columns = frozenset(t.columns)
+            yield Trigger(t.name, columns, t.event, t.function_as_role, t.partition, t.unpinned, t.for_each_statement)
+        for behind in self._rows(queries.TABLES_BEHIND, oid=row.oid) if row.updatable else ():
+            for t in self._rows(write_queries.TRIGGERS, oid=behind.oid):
+                table, columns = t.partition or behind.name, frozenset[str]()
+                yield Trigger(t.name, columns, t.event, t.function_as_role, table, t.unpinned, t.for_each_statement)
 
     def _view_requirements(self, oid: int) -> list[str]:
         return [row.needed for row in self._rows(queries.VIEW_REQUIREMENTS, oid=oid)]

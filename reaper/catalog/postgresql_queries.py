@@ -124,11 +124,15 @@ WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
 ORDER BY c.conname
 """
 TABLES_BEHIND = """
-SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
-FROM pg_rewrite r
-JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.ev_class = :oid ORDER BY 1, 2
+WITH RECURSIVE read (oid) AS (
+    SELECT CAST(:oid AS oid)
+    UNION
+    SELECT d.refobjid FROM read JOIN pg_rewrite r ON r.ev_class = read.oid AND r.ev_type = '1'
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+)
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name
+FROM read JOIN pg_class c ON c.oid = read.oid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY 2, 3
 """
 # The privileges that reading a view may need besides SELECT on it: SELECT on the tables behind a view with
 # `security_invoker` (also of a view that this one reads), and EXECUTE on every function that is not granted to PUBLIC.

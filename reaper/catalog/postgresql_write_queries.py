@@ -145,7 +145,8 @@ SELECT t.tgname::text AS name, fired.event, fired.columns,
        CASE WHEN t.tgrelid <> :oid THEN t.tgrelid::regclass::text END AS partition,
        CASE WHEN t.tgtype & 3 = 2 AND NOT EXISTS (
            SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path=')
-       ) THEN format('%I.%I()', n.nspname, p.proname) END AS unpinned
+       ) THEN format('%I.%I()', n.nspname, p.proname) END AS unpinned,
+       t.tgtype & 1 = 0 AS for_each_statement
 FROM fired JOIN pg_trigger t ON t.oid = fired.oid
 JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
 ORDER BY t.tgrelid <> :oid, t.tgname, 5, fired.event

@@ -73,8 +73,8 @@ class Trigger:
 
     `function_as_role` is its function where that runs with the privileges of the role that fires it, None where it has
     privileges of its own. `partition` is set for a trigger that only a partition (or an inheriting table) has.
-    `before_statement_without_path` is the function of a trigger BEFORE ... FOR EACH STATEMENT, where the function sets
-    no search path itself.
+    `for_each_statement`: it fires also where the statement changes no row. `before_statement_without_path` is the
+    function of a trigger BEFORE ... FOR EACH STATEMENT, where the function sets no search path itself.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Trigger:
     function_as_role: str | None = None
     partition: str | None = None
     before_statement_without_path: str | None = None
+    for_each_statement: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} on {self.partition}" if self.partition else self.name

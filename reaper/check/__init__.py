@@ -1,7 +1,7 @@
 """`reaper check`: compares a profile with the real database and reports everything that is wrong at once.
 
-Limitation: nothing is written, so a problem that only a write would show is not found, such as a trigger that raises an
-error, or a policy that refuses a row.
+Limitation: nothing is written, so a problem that only a written row would show is not found, such as a trigger FOR EACH
+ROW that raises an error, or a policy that refuses a row. `--try` runs the statements on no row.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from reaper.check.checks.sizes import check_sizes
 from reaper.check.checks.spelling import check_spelling
 from reaper.check.checks.statements import check_statements
 from reaper.check.checks.timestamps import check_timestamps
+from reaper.check.checks.trial import OPTION, run_on_no_row, try_statements
 from reaper.check.checks.values import check_values
 from reaper.check.checks.witnesses import check_witnesses
 from reaper.check.checks.workers import check_workers
@@ -40,7 +41,9 @@ from reaper.database.dialect import dialect_of
 from reaper.grants.needs import EVERY_ACTION, Workload
 from reaper.profile import Profile
 
-__all__ = ["Finding", "Level", "Workload", "check_statements", "check_workers", "examine"]
+_NOT_TRIED = note(OPTION, "nothing was run, as what is checked without it has errors")
+
+__all__ = ["Finding", "Level", "Workload", "check_statements", "check_workers", "examine", "try_statements"]
 
 
 def examine(
@@ -53,13 +56,15 @@ def examine(
     other_findings: Sequence[Finding] = (),
     workload: Workload = EVERY_ACTION,
     plan: Callable[[bool], Iterable[Finding]] = lambda _sound: (),
+    trial: Callable[[Sequence[str]], Iterable[Finding]] | None = None,
 ) -> list[Finding]:
     """All findings, errors first, together with `other_findings`. Changes nothing.
 
     Works for a role that may read none of the tables. A query that reads rows is cut off after `query_seconds`, and a
     note says so. `plan` has statements of the source planned; it is called where that calls no function of the tables'
-    owners, and gets whether nothing else is an error. `host_clock` gives seconds since 1970; it is only compared with
-    the database's clock. A missing privilege that `workload` does not need is only a note.
+    owners, and gets whether nothing else is an error. `trial` runs them on no row; it is called where nothing is an
+    error, and gets what they run of others then. `host_clock` gives seconds since 1970; it is only
+    compared with the database's clock. A missing privilege that `workload` does not need is only a note.
 
     Raises:
         DatabaseUnavailable: the database does not answer. Nothing else is raised.
@@ -71,11 +76,18 @@ def examine(
             mariadb_findings = check_mariadb(context, catalog) if isinstance(catalog, MariaDBCatalog) else ()
             findings = _findings(context, connection, host_clock, [*spelling_findings, *mariadb_findings])
             findings = [_as_note(finding, left_out) for finding in findings]
-        findings += _not_planned(context) or plan(all(finding.level is not Level.ERROR for finding in findings))
+            runs = run_on_no_row(context)
+        findings += _not_planned(context) or plan(_sound(findings))
+        if trial is not None:
+            findings += trial(runs) if _sound(findings) else [_NOT_TRIED]
     except Unsuitable as unsuitable:
         findings = [error(unsuitable.subject, str(unsuitable))]
     levels = list(Level)
     return sorted([*findings, *other_findings], key=lambda finding: levels.index(finding.level))
+
+
+def _sound(findings: Iterable[Finding]) -> bool:
+    return all(finding.level is not Level.ERROR for finding in findings)
 
 
 def _not_planned(context: CheckContext) -> list[Finding]:

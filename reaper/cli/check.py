@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import click
 from rich.console import Console
 
 from reaper.catalog import QUERY_SECONDS
-from reaper.check import Finding, Level, check_statements, check_workers, examine
+from reaper.check import Finding, Level, check_statements, check_workers, examine, try_statements
 from reaper.check.checks.fence import check_fence
 from reaper.check.checks.left_jobs import check_left_jobs
 from reaper.check.finding import note, warning
@@ -33,9 +33,10 @@ from reaper.source.factory import on_same_broker
 
 @click.command("check", short_help="Check databases, profiles and privileges.")
 @source_option
+@click.option("--try", "tries", is_flag=True, help="Also run the statements of sweeps and purges, on no row.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
+def command(ctx: click.Context, source: str | None, tries: bool, as_json: bool) -> int:
     """Check databases, profiles and privileges, and print every problem with its fix.
 
     Checks tables, columns, types, enum labels, indexes, privileges, clocks and server settings; whether the database
@@ -43,12 +44,18 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     and runs no function of the tables' owners. Exit status 1 when there are errors; 0 when there are only warnings and
     notes.
 
+    --try runs the statements of sweeps and of scheduled purges on no row, and rolls them back. It first names the
+    triggers and functions that this runs. They have the rights of the connected role: --try is refused to a superuser,
+    and to any role but the daemon's, which database_url names.
+
     \b
     Example:
-      reaper check --source main
+      reaper check --source main --try
     """
     settings = load_settings(ctx)
-    results = for_each_source(select_sources(settings, source), lambda opened: _examine(settings, opened), warn)
+    results = for_each_source(
+        select_sources(settings, source), lambda opened: _examine(settings, opened, tries=tries), warn
+    )
     if as_json:
         documents = [_document(result) for result in results]
         output.write_document("check", {"sources": documents})
@@ -57,9 +64,15 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     return exit_codes.worst(_exit_code(result) for result in results)
 
 
-def _examine(settings: Settings, source: Source) -> list[Finding]:
+def _examine(settings: Settings, source: Source, *, tries: bool) -> list[Finding]:
     others = [*_check_workers(settings, source), *_check_cap(settings, source)]
     workload = workload_of(settings.sources[source.name])
+
+    def trial(runs: Sequence[str]) -> Iterator[Finding]:
+        return try_statements(
+            source, runs, purges=workload.purge, announce=lambda what: warn(f"source {source.name}: {what}")
+        )
+
     # Not prepared: what keeps the reaper from using the profile is to be found, not raised.
     with source.connect(prepared=False) as connection:
         # The only use of the host's clock: to report that it differs from the database's, which decides.
@@ -78,6 +91,7 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
                     else ()
                 ),
             ],
+            trial=trial if tries else None,
         )
 
 

@@ -39,9 +39,9 @@ class ValueList(UserDefinedType[Any]):
         if not any(self.of_bytes):
             return texts
         if len(self.of_bytes) == 1:
-            return [bytes_of(text) for text in texts]
+            return [_stored(text) for text in texts]
         return [
-            tuple(bytes_of(part) if is_bytes else part for part, is_bytes in zip(key, self.of_bytes, strict=True))
+            tuple(_stored(part) if is_bytes else part for part, is_bytes in zip(key, self.of_bytes, strict=True))
             for key in texts
         ]
 
@@ -49,6 +49,11 @@ class ValueList(UserDefinedType[Any]):
 def bytes_of(text: str) -> bytes:
     """The bytes that are shown as this text."""
     return bytes.fromhex(text.replace("-", ""))
+
+
+def _stored(text: str | None) -> bytes | None:
+    """NULL equals nothing: a list of it stands for a batch without jobs."""
+    return None if text is None else bytes_of(text)
 
 
 def _quoted(text: str | None) -> str:

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from reaper.catalog import QUERY_SECONDS
 from reaper.check.finding import Finding, Level
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
@@ -32,12 +33,20 @@ from reaper.source.survey import MAX_READ, MAX_SPARED, candidates_query, newly_s
 from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
-from reaper.sql.keys import KEY_COLUMN_VALUES, key_parameters
+from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _AUDIT_INFO = AuditInfo(source="", sweep_id="", host="")
+
+
+class Planned(NamedTuple):
+    """A statement of a sweep or of a purge. `of_batch`: it works on the jobs of a batch alone, else on all."""
+
+    purpose: str
+    statement: CompiledStatement
+    of_batch: bool = True
 
 
 def check_statements(source: Source, *, purges: bool = False) -> Iterator[Finding]:
@@ -48,8 +57,16 @@ def check_statements(source: Source, *, purges: bool = False) -> Iterator[Findin
     Raises:
         DatabaseUnavailable: the database does not answer.
     """
+    yield from or_failure(source, _refused(source, Level.ERROR if purges else Level.NOTE))
+
+
+def or_failure(source: Source, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings, and as the last one what keeps a sweep from its first statement, which the iterator raises.
+
+    Raises DatabaseUnavailable.
+    """
     try:
-        yield from _refused(source, Level.ERROR if purges else Level.NOTE)
+        yield from findings
     except DatabaseUnavailable:
         raise
     except (ReaperError, DBAPIError) as failed:
@@ -62,53 +79,64 @@ def check_statements(source: Source, *, purges: bool = False) -> Iterator[Findin
 def _refused(source: Source, purge_level: Level) -> Iterator[Finding]:
     """Raises what keeps a sweep from its first statement."""
     with source.connect() as connection:
-        values = _values(source, connection)
+        values = values_on_no_job(source, connection)
         for work, level, statements in (
-            ("sweep", Level.ERROR, _statements(source, connection)),
-            ("purge", purge_level, _purge_statements(source, connection)),
+            ("sweep", Level.ERROR, sweep_statements(source, connection)),
+            ("purge", purge_level, purge_statements(source, connection)),
         ):
-            for purpose, statement in statements:
+            for planned in statements:
                 try:
-                    _try(source, connection, statement, values)
+                    _plan(source, connection, planned.statement, values)
                 except DBAPIError as refused:
                     if refused.connection_invalidated:
                         raise
-                    message = f"every {work} would fail: the database refuses {purpose}: {short_message(refused)}"
-                    yield Finding(level, source.configured_profile.jobs.table, message)
+                    yield refusal(source, level, f"every {work} would fail", planned.purpose, refused)
 
 
-def _try(source: Source, connection: Connection, statement: CompiledStatement, values: dict[str, Any]) -> None:
-    # What a transition binds for each job is not known here.
-    text, parameters = statement.bound({**dict.fromkeys(statement.parameters), **values})
+def refusal(source: Source, level: Level, consequence: str, purpose: str, refused: DBAPIError) -> Finding:
+    """The finding about a statement that the database refuses."""
+    message = f"{consequence}: the database refuses {purpose}: {short_message(refused)}"
+    return Finding(level, source.configured_profile.jobs.table, message)
+
+
+def _plan(source: Source, connection: Connection, statement: CompiledStatement, values: dict[str, Any]) -> None:
+    text, parameters = bound_on_no_job(statement, values)
     if connection.dialect.name == "postgresql":
         with source.transaction(connection, read_only=True):
             connection.exec_driver_sql(f"EXPLAIN {text}", parameters)
         return
-    with _rolled_back(source, connection):
+    with rolled_back(source, connection):
         whole = connection.connection.cursor().mogrify(text, parameters)
         connection.exec_driver_sql("PREPARE reaper_check FROM %(statement)s", {"statement": whole})
         connection.exec_driver_sql("DEALLOCATE PREPARE reaper_check")
 
 
+def bound_on_no_job(statement: CompiledStatement, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The text and the parameters for the driver. What a transition binds for each job is NULL, which equals no key."""
+    return statement.bound({**dict.fromkeys(statement.parameters), **values})
+
+
 @contextmanager
-def _rolled_back(source: Source, connection: Connection) -> Iterator[None]:
-    with source.transaction(connection):
+def rolled_back(source: Source, connection: Connection) -> Iterator[None]:
+    """A short transaction that changes nothing."""
+    with source.transaction(connection, at_most=QUERY_SECONDS):
         yield
         connection.exec_driver_sql("ROLLBACK")
 
 
-def _values(source: Source, connection: Connection) -> dict[str, Any]:
+def values_on_no_job(source: Source, connection: Connection) -> dict[str, Any]:
     """The values of all parameters: those of this moment, of a batch without jobs, and of a sweep without a name."""
     context, width = source.begin_evaluation(connection, DowntimeTracker(0)), len(source.profile.jobs.key)
-    on_postgresql = connection.dialect.name == "postgresql"
-    keys = (
-        {KEY_COLUMN_VALUES.format(n): [] for n in range(width)} if on_postgresql else key_parameters([("00",) * width])
-    )
+    columns = [KEY_COLUMN_VALUES.format(n) for n in range(width)]
+    # MariaDB has no empty list; NULL in one equals nothing.
+    nothing: list[object] = [] if connection.dialect.name == "postgresql" else [None]
+    whole_keys = {name: [(None,) * width] for name in (WHOLE_KEYS, STORED_KEYS)}
     return {
         **source.statements.values(context, context),
         **source.statements.identity_values,
         **replace(_AUDIT_INFO, action="").values,
-        **keys,
+        **dict.fromkeys(columns, nothing),
+        **whole_keys,
         OWN_PATH: "",
         MAX_READ: 1,
         MAX_SPARED: 1,
@@ -119,33 +147,38 @@ def _values(source: Source, connection: Connection) -> dict[str, Any]:
     }
 
 
-def _purge_statements(source: Source, connection: Connection) -> Iterator[tuple[str, CompiledStatement]]:
-    """What a purge runs, each with its purpose; nothing where the profile has none."""
+def purge_statements(source: Source, connection: Connection) -> Iterator[Planned]:
+    """What a purge runs; nothing where the profile has none."""
     if source.profile.purge is None or source.profile.jobs.log is not None:
         return
     statements, dialect = source.statements, connection.dialect
-    yield "the count of what may be deleted", statements.compiled(dialect, purge_count_query)
-    yield "the look for what may be deleted", statements.compiled(dialect, page_query, False)
+    yield Planned("the count of what may be deleted", statements.compiled(dialect, purge_count_query), False)
+    yield Planned("the look for what may be deleted", statements.compiled(dialect, page_query, False), False)
     purge = statements.get(dialect, PurgeStatements)
-    yield "the lock of what is deleted", purge.lock
-    yield from ((f"the delete of purge.also.{n}", delete) for n, delete in enumerate(purge.delete_related))
-    yield "the delete of finished jobs", purge.delete
+    yield Planned("the lock of what is deleted", purge.lock)
+    yield from (Planned(f"the delete of purge.also.{n}", delete) for n, delete in enumerate(purge.delete_related))
+    yield Planned("the delete of finished jobs", purge.delete)
 
 
-def _statements(source: Source, connection: Connection) -> Iterator[tuple[str, CompiledStatement]]:
-    """What a sweep runs, each with its purpose."""
+def sweep_statements(source: Source, connection: Connection) -> Iterator[Planned]:
+    """What a sweep runs."""
     statements, dialect, action = source.statements, connection.dialect, source.options.action
-    yield "the count of the running jobs", statements.compiled(dialect, count_query)
-    yield "the count of the jobs past their timeout", statements.compiled(dialect, past_timeout_query)
-    yield "the survey for stale jobs", statements.compiled(dialect, candidates_query)
-    yield "the look for jobs that are spared", statements.compiled(dialect, newly_spared_query)
-    yield "the reading of evidence", statements.compiled(dialect, evidence_query, action)
+    yield Planned("the count of the running jobs", statements.compiled(dialect, count_query), False)
+    yield Planned("the count of the jobs past their timeout", statements.compiled(dialect, past_timeout_query), False)
+    yield Planned("the survey for stale jobs", statements.compiled(dialect, candidates_query), False)
+    yield Planned("the look for jobs that are spared", statements.compiled(dialect, newly_spared_query), False)
+    yield Planned("the reading of evidence", statements.compiled(dialect, evidence_query, action))
     locks = statements.get(dialect, BatchLocks)
-    yield "the lock of a batch", locks.lock_rows
+    yield Planned("the lock of a batch", locks.lock_rows)
     for n, lock in enumerate(lock for locks_of_part in locks.related_row_locks for lock in locks_of_part):
-        yield f"the lock of jobs.parts.{n // 2}", lock
-    for name in dict.fromkeys([action, *(["fail"] if source.has_fallback else [])]):
-        transition = statements.get(
-            dialect, make_transition, name, is_stale, tuple(source.naming(_AUDIT_INFO, name).fields)
-        )
-        yield from ((f"the transition {name!r}", statement) for statement in transition.statements.values())
+        yield Planned(f"the lock of jobs.parts.{n // 2}", lock)
+    for action, audit_fields in actions_of_sweep(source):
+        transition = statements.get(dialect, make_transition, action, is_stale, audit_fields)
+        purpose = f"the transition {action!r}"
+        yield from (Planned(purpose, statement) for statement in transition.statements.values())
+
+
+def actions_of_sweep(source: Source) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The actions by which a sweep ends jobs, each with the names of the audit fields that it is given."""
+    for action in dict.fromkeys([source.options.action, *(["fail"] if source.has_fallback else [])]):
+        yield action, tuple(source.naming(_AUDIT_INFO, action).fields)
