@@ -58,7 +58,7 @@ def describe_age(evidence: Evidence) -> str:
     age, started = evidence.age_seconds, evidence.started
     if started is None:
         return "without a start: it counts from when a sweep of the daemon first sees it"
-    if age is not None and age < 0:
+    if age is None or age < 0:
         return f"although its start ({evidence.started_from}) is in the future, at {started}"
     if evidence.started_from == FIRST_SEEN:
         return f"for {_duration(age)} since the reaper first saw it, as it has no start"
@@ -96,7 +96,7 @@ def describe_verdict(evidence: Evidence) -> str:
 
 
 def _has_no_age(evidence: Evidence) -> bool:
-    return evidence.started is None or (evidence.age_seconds or 0) < 0
+    return evidence.started is None or evidence.age_seconds is None or evidence.age_seconds < 0
 
 
 def _describe_future_sign(evidence: Evidence) -> str | None:

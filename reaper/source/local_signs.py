@@ -4,6 +4,9 @@ A sign that is written is of now: in UTC it lies beside the database's clock. Wh
 moved since the look before, and all lie beside the same offset from the clock that is not zero, the column is in local
 time. One job, such as one with a damaged row, proves nothing; and a sign that is only old lies before the look before.
 What children have in a column are signs of their parents: of three parents, one child each is enough.
+
+A first look cannot see what moves, and a sweep would end the living before the second one. So the signs of three jobs
+beside one such offset are a doubt about the column, which lasts until the second look.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ _STEP, _LARGEST = 900, 14 * 3600
 """Every offset that a zone has is a multiple of a quarter of an hour, of at most fourteen hours."""
 _TOLERANCE = 30.0
 _LIMIT = "reaper_max_read"
+
+DOUBT = "?"
+"""At the end of an offset that is a doubt, and not proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +74,43 @@ def compare(before: LocalLook, now: LocalLook) -> LocalProof:
     return LocalProof(local, frozenset(in_utc))
 
 
+def known_after(before: LocalLook | None, now: LocalLook, known: Mapping[str, str]) -> dict[str, str]:
+    """What is known of columns after a look, by their names: offsets that are proven, or in doubt after a first look.
+
+    `known`: what was known before it.
+    """
+    proven = {name: offset for name, offset in known.items() if not offset.endswith(DOUBT)}
+    if before is None:
+        doubts = {".".join(column): offset_text(offset) + DOUBT for column, offset in _doubts(now)}
+        return doubts | proven
+    proof = compare(before, now)
+    in_utc = set(map(".".join, proof.in_utc))
+    proven = {name: offset for name, offset in proven.items() if name not in in_utc}
+    return proven | {".".join(column): offset_text(offset) for column, offset in proof.local.items()}
+
+
+def _doubts(first: LocalLook) -> Iterator[tuple[TableColumn, int]]:
+    """The columns in which the newest signs of three jobs lie beside one offset that is not zero, with that."""
+    for column, signs in first.signs.items():
+        offsets = Counter(_offset(sign - first.at) for sign in signs.values())
+        yield from ((column, offset) for offset, jobs in offsets.items() if offset and jobs >= _JOBS)
+
+
 def offset_text(seconds: int) -> str:
     """An offset as a zone is written: -05:00."""
     hours, minutes = divmod(abs(seconds) // 60, 60)
     return f"{'-' if seconds < 0 else '+'}{hours:02}:{minutes:02}"
 
 
-def describe_proof(column: TableColumn, offset: str) -> str:
-    """Why the moments of a column are unknown."""
+def describe_offset(column: TableColumn, offset: str) -> str:
+    """Why the moments of a column are unknown. `offset`: as it is kept, a doubt with DOUBT at its end."""
     name = ".".join(column)
+    if offset.endswith(DOUBT):
+        return (
+            f"{name} may not be in UTC: the newest signs of life of several jobs are {offset.removesuffix(DOUBT)} away "
+            f"from the database's clock. Its moments are unknown until a look {APART_SECONDS:g} s later shows whether "
+            "they move, or until its zone is said"
+        )
     return (
         f"{name} is not in UTC: the newest signs of life of several jobs have moved, and were {offset} away from the "
         f"database's clock. Its moments are unknown until its zone is said"

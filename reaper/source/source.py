@@ -37,7 +37,7 @@ from reaper.source.interrupted_jobs import Restart, interrupted_predicate
 from reaper.source.job_lookup import JobLookup
 from reaper.source.kept_jobs import JobHolds
 from reaper.source.local_columns import local_columns
-from reaper.source.local_signs import APART_SECONDS, LocalLook, compare, describe_proof, look, offset_text
+from reaper.source.local_signs import APART_SECONDS, LocalLook, describe_offset, known_after, look
 from reaper.source.post_transition import PostTransition
 from reaper.source.reap import Claim
 from reaper.source.slow_survey import rows_written, what_slows_survey
@@ -244,19 +244,24 @@ class Source(DatabaseAccess):
         self._local_columns = {column: local.describe(column) for column, local in found.items() if local.certain}
         self._zone_read_at = time.monotonic()
 
-    def _unknown_moments(self) -> Mapping[TableColumn, str]:
-        """Why the moments of columns are unknown: by the catalog, and by what looks have proven."""
+    def _offsets(self, store: SeenStates) -> Mapping[str, str]:
+        """What looks have shown of columns, by their names."""
+        return {name: seen.state for name, seen in store.known(self._place[0], self.name).items()}
+
+    def _unknown_moments(self, offsets: Mapping[str, str] | None = None) -> Mapping[TableColumn, str]:
+        """Why the moments of columns are unknown: by the catalog, and by what looks have shown."""
         columns = self.statements.rule_parameters.columns_without_zone
         if not columns or (store := self.options.local_columns) is None:
             return self._local_columns
-        known = store.known(database_address(self.engine), self.name)
-        proven = {column: known[".".join(column)] for column in columns if ".".join(column) in known}
-        return self._local_columns | {column: describe_proof(column, seen.state) for column, seen in proven.items()}
+        known = self._offsets(store) if offsets is None else offsets
+        shown = {column: known[".".join(column)] for column in columns if ".".join(column) in known}
+        return self._local_columns | {column: describe_offset(column, offset) for column, offset in shown.items()}
 
     def look_for_local_times(
-        self, connection: Connection, context: EvaluationContext, before: LocalLook | None
+        self, connection: Connection, context: EvaluationContext, before: LocalLook | None, *, keep: bool = True
     ) -> tuple[EvaluationContext, LocalLook | None]:
-        """The context in which moments that are proven to be in local time are unknown, and the look to compare with.
+        """The context in which moments are unknown that are proven to be in local time, or may be until the next look;
+        and the look to compare with. `keep`: what is found is remembered.
 
         Raises DBAPIError.
         """
@@ -266,15 +271,12 @@ class Source(DatabaseAccess):
             return context, before
         with self.transaction(connection, read_only=True):
             now = look(self.statements, connection, context)
-        if before is None or (store := self.options.local_columns) is None:
+        if (store := self.options.local_columns) is None:
             return context, now
-        proof, database = compare(before, now), database_address(self.engine)
-        known = store.known(database, self.name)
-        states = {name: seen.state for name, seen in known.items()}
-        states = {name: state for name, state in states.items() if name not in set(map(".".join, proof.in_utc))}
-        states |= {".".join(column): offset_text(offset) for column, offset in proof.local.items()}
-        store.observe(database, self.name, states, now.at, complete=True)
-        return replace(context, unknown_moments=self._unknown_moments()), now
+        offsets = known_after(before, now, self._offsets(store))
+        if keep:
+            store.observe(self._place[0], self.name, offsets, now.at, complete=True)
+        return replace(context, unknown_moments=self._unknown_moments(offsets)), now
 
     def require_unique_key(self, connection: Connection) -> None:
         """Raises KeyNotUnique when several running jobs have one key, DBAPIError when that cannot be found out."""

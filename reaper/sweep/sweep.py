@@ -179,12 +179,15 @@ class _SweepRun:
     def _look_for_future_signs(self, connection: Connection, context: EvaluationContext) -> EvaluationContext:
         """Not in each sweep: it asks once more about each job past its timeout. A dry run remembers nothing."""
         begun = time.monotonic()
-        if self.options.dry_run or begun < self.source_state.next_future_look:
+        state, keep = self.source_state, not self.options.dry_run
+        if begun < state.next_future_look:
             return context
         try:
-            context, self.future_signs = self.source.look_for_future_signs(connection, context)
-            state = self.source_state
-            context, state.local_look = self.source.look_for_local_times(connection, context, state.local_look)
+            if keep:
+                context, self.future_signs = self.source.look_for_future_signs(connection, context)
+            context, state.local_look = self.source.look_for_local_times(
+                connection, context, state.local_look, keep=keep
+            )
         except DBAPIError as error:
             # Such as one that took too long: jobs are judged by what is remembered, and the others are spared.
             if classify(error) is ErrorKind.UNAVAILABLE:

@@ -76,3 +76,26 @@ def test_format_of_a_single_column_is_proposed(database: Database) -> None:
         assert line in (wrong[0].fix or "")
     times = {"g.begun": "epoch s", "g.said": "iso text"}
     assert not [finding for finding in check(database, jobs=jobs, times=times) if finding.level is Level.ERROR]
+
+
+@pytest.mark.parametrize(("said", "meant", "unit"), [("epoch ms", "epoch s", 1), ("epoch s", "epoch ms", 1000)])
+def test_numbers_of_the_other_unit_are_an_error_with_the_line_that_says_it(
+    database: Database, said: str, meant: str, unit: int
+) -> None:
+    """Read in the wrong unit, a heartbeat of now is one of January 1970, or of a year without a calendar."""
+    _do(database, f"INSERT INTO g (id, state, created, begun) VALUES (1, 'running', now(), {1782907200 * unit})")
+    _do(database, "INSERT INTO g (id, state, created, begun) VALUES (2, 'running', now(), 0), (3, 'new', now(), NULL)")
+    changes: dict[str, Any] = {"alive": [{"witness": "heartbeat", "column": "begun"}]}
+    [wrong] = [
+        finding for finding in check(database, times={"g.begun": said}, **changes) if finding.level is Level.ERROR
+    ]
+    assert wrong.subject == "g.begun"
+    assert f"is no moment of a job: the living would be taken for silent; did you mean '{meant}'" in wrong.message
+    assert f'times."g.begun" = "{meant}"' in (wrong.fix or "")
+    right = check(database, times={"g.begun": meant}, **changes)
+    assert not [finding for finding in right if finding.level is Level.ERROR]
+    # A single number that fits leaves it open.
+    fitting = 1782907200 * (1000 // unit)
+    _do(database, f"INSERT INTO g (id, state, created, begun) VALUES (4, 'new', now(), {fitting})")
+    left_open = check(database, times={"g.begun": said}, **changes)
+    assert not [finding for finding in left_open if finding.level is Level.ERROR]

@@ -26,6 +26,8 @@ from reaper.observers.status import Status
 from reaper.profile import Profile, resolve
 from reaper.source import Source
 from reaper.source.local_signs import LocalLook
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from tests.support.checks import STALL, connected, problems
 from tests.support.tasks import Tasks, mapped, tasks_in
@@ -237,7 +239,7 @@ def test_three_jobs_whose_signs_move_beside_one_offset_prove_local_time(local: L
     for number in (1, 2, 3):
         local.put(number, hours=5.5, beat=local.zone)
     local.put(4, hours=5.5, beat=None)
-    assert local.look().unknown_moments == ()
+    local.look()
     [why] = local.look().unknown_moments
     assert why.startswith("task.beat is not in UTC: ")
     assert "-05:00 away from the database's clock" in why or "-04:00 away" in why
@@ -249,6 +251,42 @@ def test_three_jobs_whose_signs_move_beside_one_offset_prove_local_time(local: L
     # Another process knows it from the file; the rest is judged.
     assert local.look().reaped == 1
     assert local.tasks.verdicts(local.source(time={"naive": local.zone}))["1"] is YOUNG
+
+
+def test_first_look_ends_no_job_by_signs_that_may_be_in_local_time(local: Local) -> None:
+    """Before the second look nothing is proven: a sweep at the start would end the living."""
+    for number in (1, 2, 3):
+        local.put(number, hours=9, beat=local.zone)
+    local.put(4, hours=9, beat=None)
+    options = SweepOptions("test-host", 1000, Breaker(50, 1.0), dry_run=True)
+    preview = local.tasks.sweep(local.source(), options=options)
+    assert [job.key for job in preview.would_reap] == [("4",)]
+    assert local.tasks.verdicts(local.source()) == dict.fromkeys("1234", STALE), "a dry run remembers nothing"
+    report = local.look()
+    [why] = report.unknown_moments
+    assert why.startswith("task.beat may not be in UTC: ") and "until a look 60 s later" in why
+    assert report.reaped == 1
+    # Another process, or the next sweep before the second look, knows it too.
+    assert local.tasks.explained("1", source=local.source())["1"].unknown == why
+    assert local.tasks.sweep(local.source(), memory=local.memory).reaped == 0
+    [why] = local.look().unknown_moments
+    assert why.startswith("task.beat is not in UTC: ")
+    assert local.tasks.states() == {**dict.fromkeys("123", "working"), "4": "dead"}
+
+
+def test_signs_that_do_not_move_until_the_second_look_are_silence(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.put(number, hours=9, beat=local.zone)
+    assert local.look().reaped == 0
+    report = local.look(moved=False)
+    assert (report.unknown_moments, report.reaped) == ((), 3)
+
+
+@pytest.mark.parametrize("zones", [("UTC", "UTC", "UTC"), ("America/New_York", "America/New_York", "Asia/Kolkata")])
+def test_first_look_doubts_no_column_without_three_jobs_beside_one_offset(local: Local, zones: tuple[str, ...]) -> None:
+    for number, zone in enumerate(zones, 1):
+        local.put(number, hours=1, beat=zone)
+    assert local.look().unknown_moments == ()
 
 
 def test_signs_in_a_log_prove_it_too_and_only_for_their_column(local: Local) -> None:
@@ -281,7 +319,8 @@ def test_looks_at_short_intervals_prove_nothing(local: Local) -> None:
     for number in (1, 2, 3):
         local.put(number, hours=1, beat=local.zone)
     local.look()
-    assert local.look(seconds=30).unknown_moments == ()
+    [why] = local.look(seconds=30).unknown_moments
+    assert why.startswith("task.beat may not be in UTC: ")
 
 
 def test_signs_that_are_only_old_prove_nothing(local: Local) -> None:

@@ -344,3 +344,7 @@ def test_start_in_the_future_is_said_to_be_that(tasks: Tasks) -> None:
     said = describe_verdict(evidence)
     assert said.startswith("running although its start (started) is in the future, at 20")
     assert "-" not in said.split(", at ")[0]
+    tasks.session.do("UPDATE task SET started = %s", "9999-12-31 23:59:59.999999" if tasks.mariadb else "infinity")
+    [evidence] = tasks.explained("1", source=tasks.source(mapped(time="naive"))).values()
+    assert evidence.verdict is YOUNG
+    assert describe_verdict(evidence).startswith("running although its start (started) is in the future, at ")

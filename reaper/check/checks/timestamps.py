@@ -31,12 +31,21 @@ _OTHER_FORMATS: Mapping[TimestampFormat, str] = {
 DATE_FAMILIES = ("timestamptz", "timestamp", "datetime")
 _LARGEST_SECONDS = 1e11
 """As seconds since 1970 this is in the year 5138, as milliseconds in 1973."""
+_UNITS: Mapping[TimestampFormat, tuple[float, float]] = {
+    TimestampFormat.EPOCH_S: (_LARGEST_SECONDS / 1000, _LARGEST_SECONDS),
+    TimestampFormat.EPOCH_MS: (_LARGEST_SECONDS, _LARGEST_SECONDS * 1000),
+}
+"""From which number, and up to which, a number is a moment of a job: from 1973 to 5138."""
+_ROWS = 1_000
 
 
 def check_timestamps(context: CheckContext) -> Iterator[Finding]:
     for name, group in groupby(timestamp_columns(context.profile), key=lambda instant: instant.table):
         columns = [(instant, column) for instant in group if (column := context.column(name, instant.column))]
         wrong = [column for instant, column in columns if not _fits(instant, column, _declared(context, name, column))]
+        for instant, column in columns:
+            if instant.read and column not in wrong:
+                yield from _other_unit(context, name, column)
         if not wrong:
             continue
         read = [column for instant, column in columns if instant.read]
@@ -54,6 +63,36 @@ def _fits(instant: TimestampColumn, column: Column, declared: TimestampFormat) -
     if not instant.read and column.family in DATE_FAMILIES:
         return declared in (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)
     return column.family in FAMILIES[declared]
+
+
+def _other_unit(context: CheckContext, name: str, column: Column) -> Iterator[Finding]:
+    """Numbers that are no moments in the unit that is said, and are some in the other: then every sign of life in them
+    is decades old, or in the far future.
+    """
+    declared, table = _declared(context, name, column), context.table_with_rows(name)
+    if declared not in _UNITS or table is None or not context.may_read(name, [column.name]):
+        return
+    stored = context.schema.table(name).c[column.name]
+    try:
+        rows = context.catalog.query(select(stored).where(stored.is_not(None)).limit(_ROWS))
+    except QueryFailed:
+        return
+    [other] = set(_UNITS) - {declared}
+    numbers = [float(row[0]) for row in rows]
+    if any(_is_in(number, declared) for number in numbers) or not any(_is_in(number, other) for number in numbers):
+        return
+    example = next(str(row[0]) for row in rows if _is_in(float(row[0]), other))
+    subject = f"{name}.{column.name}"
+    context.corrections.times[subject] = StoredTime(other)
+    message = (
+        f"holds {example}, which as {declared.value!r} is no moment of a job: the living would be taken for silent"
+    )
+    yield error(subject, f"{message}; did you mean {other.value!r} for this column?", OVERRIDE)
+
+
+def _is_in(number: float, unit: TimestampFormat) -> bool:
+    first, last = _UNITS[unit]
+    return first <= number < last
 
 
 def _common_format(context: CheckContext, table: str, read: list[Column]) -> TimestampFormat | None:
