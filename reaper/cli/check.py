@@ -86,7 +86,11 @@ def _examine(settings: Settings, source: Source, *, tries: bool) -> list[Finding
             plan=lambda sound: [
                 *check_fence(source),
                 *(
-                    [*check_statements(source, purges=workload.purge), *_check_left_jobs(settings, source)]
+                    [
+                        *check_statements(source, purges=workload.purge),
+                        *_check_local_signs(settings, source),
+                        *_check_left_jobs(settings, source),
+                    ]
                     if sound
                     else ()
                 ),
@@ -120,6 +124,21 @@ def _check_cap(settings: Settings, source: Source) -> Iterator[Finding]:
             f"there is no state directory ({cap.origin} sets the cap): each process counts alone what it ends, and a "
             "restart begins at 0; set REAPER_STATE_DIR, or StateDirectory= in the systemd unit",
         )
+
+
+def _check_local_signs(settings: Settings, source: Source) -> Iterator[Finding]:
+    """Findings about columns whose signs of life are not in UTC, or may not be; a note where they cannot be read."""
+    try:
+        with prefix_errors(source), source.connect() as connection:
+            context = source.begin_evaluation(connection, new_downtime_tracker(settings))
+            context, _ = source.look_for_local_times(connection, context, None, keep=False, at_most=QUERY_SECONDS)
+    except ReaperError as error:
+        yield note(source.configured_profile.jobs.table, f"could not look for signs of life in local time: {error}")
+        return
+    for column, why in context.unknown_moments.items():
+        subject = ".".join(column)
+        lines = f'times."{subject}" = {{ naive = "America/New_York" }}, or {{ naive = "UTC" }}'
+        yield warning(subject, f"{why.removeprefix(subject).lstrip()}. Say it in the profile, such as {lines}")
 
 
 def _check_left_jobs(settings: Settings, source: Source) -> Iterator[Finding]:

@@ -258,10 +258,16 @@ class Source(DatabaseAccess):
         return self._local_columns | {column: describe_offset(column, offset) for column, offset in shown.items()}
 
     def look_for_local_times(
-        self, connection: Connection, context: EvaluationContext, before: LocalLook | None, *, keep: bool = True
+        self,
+        connection: Connection,
+        context: EvaluationContext,
+        before: LocalLook | None,
+        *,
+        keep: bool = True,
+        at_most: float = math.inf,
     ) -> tuple[EvaluationContext, LocalLook | None]:
         """The context in which moments are unknown that are proven to be in local time, or may be until the next look;
-        and the look to compare with. `keep`: what is found is remembered.
+        and the look to compare with. `keep`: what is found is remembered. A statement may take `at_most` seconds.
 
         Raises DBAPIError.
         """
@@ -269,7 +275,7 @@ class Source(DatabaseAccess):
             return context, None
         if before is not None and context.now.timestamp() - before.at < APART_SECONDS:
             return context, before
-        with self.transaction(connection, read_only=True):
+        with self.transaction(connection, read_only=True, at_most=at_most):
             now = look(self.statements, connection, context)
         if (store := self.options.local_columns) is None:
             return context, now

@@ -133,3 +133,29 @@ def test_every_guard_that_leaves_a_silent_job_is_named_with_what_is_known_of_it(
     place.reaper.given["REAPER_BREAKER_MIN"] = "50"
     assert place.left("2") == []
     assert "are left" not in place.reaper("report").stdout + place.reaper("check").stdout
+
+
+def test_jobs_whose_signs_may_be_in_local_time_are_left_by_a_single_sweep_and_check_says_what_to_write(
+    place: Place,
+) -> None:
+    """No command has a second look, which would show whether the signs move."""
+    moment = "timestamp" if "postgresql" in place.database.url else "datetime(6)"
+    place.session.do(f"ALTER TABLE jobs ADD beat {moment}")
+    for number in (1, 2, 3):
+        place.session.do(
+            f"INSERT INTO jobs VALUES (%s, 'started', {place.database.naive_ago}, {place.database.naive_ago})",
+            number,
+            9 * 3600,
+            5 * 3600,
+        )
+    witness = 'alive = [{ witness = "heartbeat", column = "beat" }]'
+    place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = "naive"\n{witness}'))
+    found = place.reaper("check", COLUMNS="400").stdout
+    assert "warning: jobs.beat: may not be in UTC: " in found and "are -05:00 away from the database's clock" in found
+    assert 'Say it in the profile, such as times."jobs.beat" = { naive = ' in found
+    for options in (["--dry-run"], []):
+        assert "jobs.beat may not be in UTC" in place.reaper("sweep", *options).stdout
+    assert set(place.states().values()) == {"started"}
+    place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
+    assert "may not be in UTC" not in place.reaper("check").stdout
+    assert "Reaped 3 stale job(s)." in place.reaper("sweep").stdout
