@@ -101,6 +101,10 @@ class Epoch(DialectElement):
     type = FLOAT
 
 
+class InstantAt(DialectElement):
+    type = INSTANT
+
+
 class IntervalSeconds(DialectElement):
     """The length of an interval; on MariaDB, of a time of day."""
 

@@ -55,6 +55,7 @@ __all__ = [
     "from_instant",
     "infinity",
     "instant",
+    "instant_at",
     "instant_parameter",
     "interval_seconds",
     "json_append",
@@ -134,6 +135,14 @@ def seconds_between(later: Element, earlier: Element) -> Element:
 def epoch(moment: Element) -> Element:
     """Seconds since 1970 as a float, which takes infinities and dates that Python's datetime cannot."""
     return elements.Epoch(moment)
+
+
+def instant_at(epoch: Element) -> Element:
+    """The moment so many seconds after 1970, a text that the reaper has written itself: it is within the calendar.
+
+    `to_instant` is for what others have stored.
+    """
+    return elements.InstantAt(epoch)
 
 
 def interval_seconds(interval: Element) -> Element:

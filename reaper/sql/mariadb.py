@@ -97,6 +97,11 @@ def epoch(moment: Element) -> Element:
     return _microseconds(moment) * literal_column("1e-6", Numeric)
 
 
+@mariadb(elements.InstantAt)
+def instant_at(epoch: Element) -> Element:
+    return add_seconds(_1970, cast(epoch, Numeric(20, 6)))
+
+
 @mariadb(elements.IntervalSeconds)
 def interval_seconds(time: Element) -> Element:
     return cast(func.time_to_sec(time), FLOAT)

@@ -79,6 +79,11 @@ def epoch(moment: Element) -> Element:
     return func.date_part("epoch", moment, type_=Float)
 
 
+@postgresql(elements.InstantAt)
+def instant_at(epoch: Element) -> Element:
+    return func.to_timestamp(cast(epoch, Float))
+
+
 @postgresql(elements.IntervalSeconds)
 def interval_seconds(interval: Element) -> Element:
     return func.date_part("epoch", interval, type_=Float)

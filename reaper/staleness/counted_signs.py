@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Boolean, ColumnElement, FromClause, and_, case, cast, func, not_, or_
-from sqlalchemy.types import Numeric
+from sqlalchemy import Boolean, ColumnElement, FromClause, and_, case, func, not_, or_
 
-from reaper.model import StoredTime, TimestampFormat
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
@@ -124,8 +122,7 @@ class CountedSigns:
 
     def _first_seen(self, witness: Witness, jobs: FromClause) -> Element:
         """When the remembered state was first seen; NULL without one."""
-        epoch = _remembered(parameters.FUTURE_SINCE, witness, self._tables.key_text(jobs))
-        return sql.to_instant(cast(epoch, Numeric(20, 6)), StoredTime(TimestampFormat.EPOCH_S))
+        return sql.instant_at(_remembered(parameters.FUTURE_SINCE, witness, self._tables.key_text(jobs)))
 
 
 def _latest() -> Element:

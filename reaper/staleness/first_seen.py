@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import FromClause, Numeric, cast
+from sqlalchemy import FromClause
 
-from reaper.model import Key, StoredTime, TimestampFormat
+from reaper.model import Key
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.relations import LookedUp
@@ -29,8 +29,7 @@ def name_of(key: Key) -> str:
 def first_seen(tables: ProfileTables, jobs: FromClause) -> Element:
     """When a job was first seen; NULL where that is not remembered."""
     name = _name(tables.key_text(jobs))
-    epoch = LookedUp(parameters.FIRST_SEEN, name)
-    return sql.to_instant(cast(epoch, Numeric(20, 6)), StoredTime(TimestampFormat.EPOCH_S))
+    return sql.instant_at(LookedUp(parameters.FIRST_SEEN, name))
 
 
 def _name(key_text: Sequence[Element]) -> Element:
