@@ -17,13 +17,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, literal, null, select, update
 from sqlalchemy.exc import DBAPIError
 
 from reaper.catalog import QUERY_SECONDS
 from reaper.check.finding import Finding, Level
-from reaper.database.errors import short_message
+from reaper.database.errors import error_number, short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.profile import Update
 from reaper.source import AuditInfo, Source
 from reaper.source.evidence import evidence_query
 from reaper.source.purge_statements import BEFORE, BEFORE_MS, BEFORE_S, LIMIT, PurgeStatements, page_query
@@ -34,9 +35,12 @@ from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
-from reaper.sql.statement import CompiledStatement
+from reaper.sql.statement import CompiledStatement, StatementCompiler
+from reaper.sql.tables import reserved_alias
 from reaper.staleness.downtime import DowntimeTracker
 
+_NOT_UPDATABLE = 1348
+"""MariaDB's number of the error for a column of a view that is no column of a table."""
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _AUDIT_INFO = AuditInfo(source="", sweep_id="", host="")
 
@@ -80,6 +84,8 @@ def _refused(source: Source, purge_level: Level) -> Iterator[Finding]:
     """Raises what keeps a sweep from its first statement."""
     with source.connect() as connection:
         values = values_on_no_job(source, connection)
+        if connection.dialect.name != "postgresql":
+            yield from _unwritable_columns(source, connection)
         for work, level, statements in (
             ("sweep", Level.ERROR, sweep_statements(source, connection)),
             ("purge", purge_level, purge_statements(source, connection)),
@@ -91,6 +97,35 @@ def _refused(source: Source, purge_level: Level) -> Iterator[Finding]:
                     if refused.connection_invalidated:
                         raise
                     yield refusal(source, level, f"every {work} would fail", planned.purpose, refused)
+
+
+def _unwritable_columns(source: Source, connection: Connection) -> Iterator[Finding]:
+    """Columns that the actions of a sweep set and a view computes.
+
+    MariaDB says so when it prepares an update of several tables, and else only when it runs the update.
+    """
+    one = select(literal(1).label("n")).subquery(reserved_alias("one"))
+    compiler = StatementCompiler(connection.dialect)
+    for table, column in dict.fromkeys(_set_columns(source)):
+        rows = source.tables.table(table)
+        setting = update(rows).values({rows.c[column]: null()}).where(one.c.n == 1)
+        try:
+            _plan(source, connection, compiler(setting), {})
+        except DBAPIError as refused:
+            if error_number(refused) != _NOT_UPDATABLE:
+                continue  # what else it refuses is found with the real statement
+            message = "every sweep would fail: the column is computed by a view, so that no action can set it"
+            yield Finding(Level.ERROR, f"{table}.{column}", f"{message}: {short_message(refused)}")
+
+
+def _set_columns(source: Source) -> Iterator[tuple[str, str]]:
+    """Each table and column that an action of a sweep sets in a row that exists."""
+    profile = source.profile
+    for name, _ in actions_of_sweep(source):
+        for _, action in profile.branches(name):
+            yield from ((profile.jobs.table, column) for column in action.assign or ())
+            updates = (step for step in action.also if isinstance(step, Update))
+            yield from ((step.table, column) for step in updates for column in step.assign)
 
 
 def refusal(source: Source, level: Level, consequence: str, purpose: str, refused: DBAPIError) -> Finding:
