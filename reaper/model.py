@@ -392,7 +392,8 @@ class SweepReport:
     found. `future_signs`: None when this sweep did not look for them; `future_signs_trouble` says why it could not.
     `kept` are the first of those stale jobs that `census` counts as kept; `holds`: so many jobs operators hold. `cap`:
     the outcome is HELD because of the cap on how many jobs are ended in a while, and why; None where the breaker holds
-    it; of a dry run, why the cap would hold it. `quiet_until`: the end of the quiet time that held it. `own_limits`
+    it; of a dry run, why the cap would hold it. `quiet_until`: the end of the quiet time that held it; of a dry
+    run, that would hold it. `own_limits`
     jobs are as old as was asked for, and young by the limit of their kind or row.
     """
 

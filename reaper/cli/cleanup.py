@@ -10,7 +10,7 @@ import click
 
 from reaper.cli import output
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import ended_by, is_interactive, refuse_usage
+from reaper.cli.invocation import can_ask, ended_by, refuse_usage
 from reaper.cli.options import age_option, guard_options, json_option
 from reaper.cli.sources import load_settings, single_source
 from reaper.cli.sweep import exit_code_of, sweep_one
@@ -102,7 +102,7 @@ def command(
     passes = GuardPasses(while_halted, release or 0, trust_silence)
     halt = halt_guard(settings, while_halted=while_halted)
     run = CleanupRun(settings, opened, selected, minutes, passes, halt)
-    if not (dry_run or yes or force) and _is_asking(as_json=as_json) and not run.halt.holds():
+    if not (dry_run or yes or force) and can_ask(as_json=as_json) and not run.halt.holds():
         report, result = run.clean(dry_run=True)
         if report.error is None and not result.ids:
             # What has become stuck since then was in no question.
@@ -115,11 +115,6 @@ def command(
     report, result = run.clean(dry_run=dry_run)
     _print(report, result, as_json=as_json)
     return exit_code_of(report)
-
-
-def _is_asking(*, as_json: bool) -> bool:
-    """Whether a person can answer. A script of noetl's users that reads the JSON gets no question."""
-    return is_interactive() and (not as_json or sys.stdout.isatty())
 
 
 def _confirmed(result: CleanupResult, *, as_json: bool) -> bool:

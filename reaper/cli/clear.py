@@ -134,7 +134,7 @@ def _with_max_age(source: SourceSettings, limit: Threshold | None) -> SourceSett
 def _confirmed(run: ClearRun, preview: ClearReport, *, revoking: bool) -> bool:
     more = sum(run.following(preview).values())
     waiting = f" and up to {more} that only wait for them" if more else ""
-    questions = [f"end {preview.stale} stale job(s){waiting}"] if preview.stale else []
+    questions = [f"end {preview.to_end} stale job(s){waiting}"] if preview.to_end else []
     if revoking and preview.orphans.count:
         questions.append(f"revoke {preview.orphans.count} orphaned task(s)")
     return bool(questions) and click.confirm(f"{' and '.join(questions).capitalize()}?", err=True)
@@ -204,8 +204,8 @@ class ClearReport:
     status: int
 
     @property
-    def stale(self) -> int:
-        return sweep_totals(report for report, _ in self.swept).stale
+    def to_end(self) -> int:
+        return sweep_totals(report for report, _ in self.swept).to_end
 
     @property
     def stale_by_source(self) -> dict[str, int]:

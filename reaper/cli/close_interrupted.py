@@ -16,7 +16,7 @@ from reaper.cli.options import json_option, release_option, validate_duration, v
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, single_source
 from reaper.common import messages
-from reaper.common.durations import format_duration, parse_duration
+from reaper.common.durations import UP_TO_A_DAY, DurationRange, format_duration
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.memory import HaltRecord
@@ -30,19 +30,8 @@ from reaper.operations.sources import create_one_off_source, new_downtime_tracke
 from reaper.source import Source
 from reaper.sweep.breaker import Breaker
 
-_MAX_AGE_SECONDS = 86400.0
+_SINCE_THE_START = DurationRange("0s", "1d")
 _NOT_INTERACTIVE = "standard input is not a terminal: use --yes to close without a question, or --dry-run to look"
-
-
-def _validate_age(_: click.Context, param: click.Parameter, value: str) -> float:
-    """The callback of --started-ago: seconds, at least 0 and at most a day."""
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=param) from None
-    if not 0 <= seconds <= _MAX_AGE_SECONDS:
-        raise click.BadParameter("expected 0s to 1d", param=param)
-    return seconds
 
 
 @click.command("close-interrupted", short_help="Close jobs that a restart of their server interrupted.")
@@ -50,7 +39,7 @@ def _validate_age(_: click.Context, param: click.Parameter, value: str) -> float
 @click.option(
     "--started-ago",
     required=True,
-    callback=_validate_age,
+    callback=validate_duration(_SINCE_THE_START),
     metavar="DURATION",
     help="How long ago the server was started again; 0s when it was just now.",
 )
@@ -67,14 +56,14 @@ def _validate_age(_: click.Context, param: click.Parameter, value: str) -> float
 )
 @click.option(
     "--window",
-    callback=validate_duration,
+    callback=validate_duration(UP_TO_A_DAY),
     metavar="DURATION",
     help="The last sign of life must be at most this much older than the restart. "
     "[default: close_interrupted_window_seconds, 5m]",
 )
 @click.option(
     "--listen",
-    callback=validate_duration,
+    callback=validate_duration(UP_TO_A_DAY),
     default="10s",
     show_default=True,
     metavar="DURATION",

@@ -39,8 +39,9 @@ def command(ctx: click.Context, new_config: str, source: str | None, limit: int,
 
     Changes nothing: run it before a reload. The configuration in force is the one of every other command (`reaper
     --config PATH diff --config NEW` names it); variables hold for both. Sources that only one of them has are shown
-    with their counts. Exit status 3 when a job or a source differs, 0 when none does, and 78 when one of the files is
-    wrong.
+    with their counts. `never`, `quiet` and `most` are compared, too, and what would hold a sweep of the new
+    configuration now is shown. Exit status 3 when a job, one of these or a source differs, 0 when none does, and 78
+    when one of the files is wrong.
 
     \b
     Example:
@@ -97,7 +98,10 @@ def _document(result: SourceResult[SourceDiff]) -> dict[str, object]:
         "jobs": [_job(job) for job in found.jobs] if found else [],
         "complete": found.complete if found else False,
         "note": found.note if found else None,
-        "held": found.held if found else None,
+        "guards": {name: {"present": one, "new": other} for name, (one, other) in found.guards.items()}
+        if found
+        else {},
+        "held": "; ".join(left.why for left in found.left) or None if found else None,
     }
 
 
@@ -147,5 +151,7 @@ def _lines(result: SourceResult[SourceDiff], limit: int) -> Iterator[str]:
             yield f"  The first {limit} are shown; --limit shows more."
     if not found.complete:
         yield f"  Only the first {MAX_COMPARED:,} jobs of each configuration were compared."
-    if found.held is not None:
-        yield f"  The breaker would hold a sweep of the new configuration: {found.held}."
+    for name, (present, new) in found.guards.items():
+        yield f"  {name}: {present} -> {new}."
+    for left in found.left:
+        yield f"  A sweep of the new configuration would end no job now ({left.reason.value}): {left.why}."

@@ -8,8 +8,9 @@ from reaper.cli import output
 from reaper.cli.holds import describe_hold, hold_members
 from reaper.cli.invocation import operator_name
 from reaper.cli.job_command import JobCommand
-from reaper.cli.options import duration_up_to, job_argument, json_option, source_option, validate_reason
+from reaper.cli.options import job_argument, json_option, source_option, validate_duration, validate_reason
 from reaper.cli.sources import find_job, load_settings, select_sources
+from reaper.common.durations import ANY_HOLD
 from reaper.common.terminal import shown
 from reaper.operations.explain import locate
 from reaper.operations.hold import shared_holds, take_hold
@@ -24,7 +25,7 @@ from reaper.operations.sources import new_downtime_tracker
     "seconds",
     required=True,
     metavar="DURATION",
-    callback=duration_up_to("31d"),
+    callback=validate_duration(ANY_HOLD),
     help="For how long, such as 3h; at most 31d.",
 )
 @click.option("--reason", required=True, metavar="TEXT", callback=validate_reason, help="Why; shown with the hold.")

@@ -37,6 +37,11 @@ def is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
+def can_ask(*, as_json: bool) -> bool:
+    """Whether a person can answer: a script that reads the JSON gets no question, although it runs on a terminal."""
+    return is_interactive() and (not as_json or sys.stdout.isatty())
+
+
 def refuse_usage(ctx: click.Context, why: str) -> int:
     """Print in one line why nothing is done. Returns exit status 2."""
     return output.report_error(ctx, ReaperError(why), [f"reaper: {why}"], exit_codes.USAGE)

@@ -9,7 +9,7 @@ import click
 
 from reaper.cli.output import JSON_COMMAND_KEY
 from reaper.common import reasons
-from reaper.common.durations import parse_duration
+from reaper.common.durations import ANY_AGE, DurationRange
 
 
 def validate_text(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -84,30 +84,23 @@ def action_option(help_text: str) -> Callable[[Any], Any]:
     return click.option("--action", metavar="NAME", callback=validate_text, help=help_text)
 
 
-def duration_up_to(most: str) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
-    """The callback of a duration option: seconds, more than 0 and at most so many."""
+def validate_duration(within: DurationRange) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """The callback of a duration option: the seconds of a duration of this range."""
 
     def validate(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
         if value is None:
             return None
         try:
-            seconds = parse_duration(value)
+            return within.parse(value)
         except ValueError as error:
             raise click.BadParameter(str(error), param=param) from None
-        if not 0 < seconds <= parse_duration(most):
-            raise click.BadParameter(f"expected more than 0s and at most {most}", param=param)
-        return seconds
 
     return validate
 
 
-validate_duration = duration_up_to("1d")
-validate_age = duration_up_to("3650d")
-
-
 def age_option(help_text: str) -> Callable[[Any], Any]:
     """--older-than, the age that commands ask for."""
-    return click.option("--older-than", metavar="DURATION", callback=validate_age, help=help_text)
+    return click.option("--older-than", metavar="DURATION", callback=validate_duration(ANY_AGE), help=help_text)
 
 
 # --- the guards of commands that end jobs (`reaper.operations.guards`) ---------------------------------------------

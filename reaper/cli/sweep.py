@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import click
 from rich.console import Console
@@ -11,15 +11,14 @@ from rich.console import Console
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import ended_by
-from reaper.cli.options import json_option, source_option, while_halted_option
+from reaper.cli.invocation import can_ask, ended_by
+from reaper.cli.options import age_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
-from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
 from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard, describe_halt, halt_guard, halt_members
@@ -32,31 +31,33 @@ from reaper.sweep.options import MAX_LISTED, SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 
-_OLDER_THAN = "--older-than: "
-
 
 @click.command("sweep", short_help="Sweep once, now.")
 @source_option
-@click.option(
-    "--older-than",
-    metavar="DURATION",
-    help="Timeout of every job, such as 5m. A longer limit of its kind or its row holds.",
-)
+@age_option("Timeout of every job, such as 5m. A longer limit of its kind or its row holds.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
-@click.option("--force", is_flag=True, help="Override the breaker.")
-@while_halted_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Do not ask, and let any number of stale jobs pass the breaker.")
+@guard_options
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context,
     source: str | None,
-    older_than: str | None,
+    older_than: float | None,
     dry_run: bool,
+    yes: bool,
     force: bool,
     while_halted: bool,
+    release: int | None,
+    trust_silence: bool,
     as_json: bool,
 ) -> int:
     """Sweep once, now: end stale jobs, and show which were spared.
+
+    On a terminal it shows the stale jobs and asks. A yes lets the breaker pass as many of each source as were shown.
+    Without a terminal, and when a program reads the output of --json, it does not ask: the rule decides, as it does in
+    the daemon, and the breaker holds it.
 
     It may run beside a daemon that sweeps the same jobs, and is held while that is halted. Ctrl-C stops it between two
     batches. Exit status 1 when a sweep failed, a halt or the breaker held it, or the database refused to end a job.
@@ -68,34 +69,82 @@ def command(
     Example:
       reaper sweep --older-than 8h --dry-run
     """
-    settings = _load_settings(ctx, older_than)
-    halt = halt_guard(settings, while_halted=while_halted)
+    settings = load_settings(ctx, timeout_seconds=older_than)
+    run = SweepRun(
+        settings,
+        select_sources(settings, source),
+        settings.sources if older_than is not None else {},
+        halt_guard(settings, while_halted=while_halted),
+        GuardPasses(while_halted, release or 0, trust_silence),
+        force,
+    )
     if not dry_run:
-        halt.require_none()
-    options = replace(SweepOptions.from_settings(settings, force=force, dry_run=dry_run), is_halted=halt.holds)
-    interrupt = InterruptHandler(changes=not dry_run)
-    with interrupt:
-        asked = settings.sources if older_than is not None else {}
-        swept = sweep_each(settings, select_sources(settings, source), options, interrupt, asked=asked)
+        run.halt.require_none()
+    asks = not (dry_run or yes or force) and can_ask(as_json=as_json)
+    done = run.sweep(dry_run=dry_run or asks)
+    if asks:
+        run.print(done, stderr=as_json)
+        if done.to_end and click.confirm(f"End {done.to_end} stale job(s)?", err=True):
+            done, asks = run.sweep(dry_run=False, named=done), False
     if as_json:
-        sources = [report_document(report, watched) for report, watched in swept]
-        output.write_document("sweep", {"sources": sources, "halted": halt_members(halt.held_by)})
-    else:
-        for report, watched in swept:
-            print_report(make_console(), report, watched, options.breaker, with_heading=len(swept) > 1)
-            for line in halt_lines(halt, report.outcome):
-                click.echo(shown(line))
-    interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
-    return exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])
+        sources = [report_document(report, watched) for report, watched in done.swept]
+        output.write_document("sweep", {"sources": sources, "halted": halt_members(run.halt.held_by)})
+    elif not asks:
+        run.print(done)
+    return done.exit_code
 
 
-def _load_settings(ctx: click.Context, older_than: str | None) -> Settings:
-    try:
-        return load_settings(ctx, timeout_seconds=older_than)
-    except ConfigError as error:
-        if all(problem.startswith(_OLDER_THAN) for problem in error.problems):
-            raise click.UsageError(str(error)) from None
-        raise
+@dataclass(frozen=True, slots=True)
+class SweepsDone:
+    """The sweeps of some sources, as far as Ctrl-C let them."""
+
+    swept: Sequence[tuple[SweepReport, ProgressListener]]
+    interrupted: bool
+
+    @property
+    def to_end(self) -> int:
+        return summary.sweep_totals(report for report, _ in self.swept).to_end
+
+    @property
+    def stale(self) -> dict[str, int]:
+        """How many stale jobs each source has, those that are kept among them: what the breaker and the cap count."""
+        return {report.source: report.census.stale for report, _ in self.swept if report.census}
+
+    @property
+    def exit_code(self) -> int:
+        codes = [exit_code_of(report) for report, _ in self.swept]
+        return exit_codes.worst([exit_codes.INTERRUPTED, *codes] if self.interrupted else codes)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """The sources to sweep, the settings of those for which an age was asked for, and what passes the guards."""
+
+    settings: Settings
+    sources: Sequence[Source]
+    asked: Mapping[str, SourceSettings]
+    halt: HaltGuard
+    passes: GuardPasses
+    force: bool
+
+    def sweep(self, *, dry_run: bool, named: SweepsDone | None = None) -> SweepsDone:
+        """`named`: the preview whose number was in the question."""
+        options = replace(self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run), force=self.force)
+        interrupt, released = InterruptHandler(changes=not dry_run), named.stale if named else {}
+        with interrupt:
+            swept = sweep_each(
+                self.settings, self.sources, options, interrupt, asked=self.asked, passes=self.passes, released=released
+            )
+        return SweepsDone(swept, bool(interrupt.requested()))
+
+    def print(self, done: SweepsDone, *, stderr: bool = False) -> None:
+        console = make_console(stderr=stderr)
+        for report, watched in done.swept:
+            print_report(
+                console, report, watched, Breaker.from_settings(self.settings), with_heading=len(done.swept) > 1
+            )
+            for line in halt_lines(self.halt, report.outcome):
+                click.echo(shown(line), err=stderr)
 
 
 _EXIT_CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERRUPTED}

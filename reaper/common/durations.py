@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -38,3 +39,40 @@ def format_duration(seconds: float) -> str:
         counts.append((count, unit))
     first = next(place for place, (count, _) in enumerate(counts) if count)
     return " ".join(f"{count}{unit}" for count, unit in counts[first : first + 2] if count)
+
+
+@dataclass(frozen=True, slots=True)
+class DurationRange:
+    """The durations from `low` to `high`, as they are written; a `low` of "0<" leaves out only zero itself.
+
+    Settings, commands and requests refuse a duration with the same words.
+    """
+
+    low: str
+    high: str
+
+    @property
+    def expected(self) -> str:
+        low = "above 0 and up to" if self.low == "0<" else f"from {self.low} to"
+        return f"expected a duration {low} {self.high}"
+
+    def holds(self, seconds: float) -> bool:
+        """Whether it is one of them; NaN never is."""
+        least, most = parse_duration(self.low.removesuffix("<")), parse_duration(self.high)
+        return least <= seconds <= most and not (self.low == "0<" and seconds == 0)
+
+    def parse(self, text: str) -> float:
+        """The seconds of one of these durations. Raises ValueError, with a message for the user."""
+        seconds = parse_duration(text)
+        if not self.holds(seconds):
+            raise ValueError(self.expected)
+        return seconds
+
+
+ANY_AGE = DurationRange("0<", "3650d")
+"""The ages that a command may ask for, and the limits that may be configured."""
+
+ANY_HOLD = DurationRange("0<", "31d")
+"""For how long a job may be held."""
+
+UP_TO_A_DAY = DurationRange("0<", "1d")

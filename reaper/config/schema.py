@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from reaper.common.durations import ANY_AGE
 from reaper.common.rates import Rate
 from reaper.common.weekly_times import WeeklyTime
 from reaper.config import validators
 
-Threshold = Annotated[float, validators.seconds("0<", "3650d")]
+Threshold = Annotated[float, validators.duration(ANY_AGE)]
 DatabaseUrl = Annotated[SecretStr, validators.database_url()]
 FilePath = Annotated[Path, validators.path()]
 Text = Annotated[str, validators.text()]

@@ -165,7 +165,7 @@ class Settings(DaemonSettings):
         """Name in the file, value without secrets, and origin of each value."""
         rows = [("config", str(self.config_file or "none"))]
         for name, setting in DaemonSettings.model_fields.items():
-            rows.append((setting.alias or name, _written(name, getattr(self, name))))
+            rows.append((setting.alias or name, describe_setting(name, getattr(self, name))))
         if self.without_sources:
             rows.append(("sources", "none"))
         for source in self.sources.values():
@@ -182,9 +182,9 @@ def _values_of(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("stall_seconds",), _seconds(source.thresholds.stall)
     yield ("broker_url",), mask_broker_url(source.broker.get_secret_value()) if source.broker else "none"
     for name in INHERITED_SETTINGS:
-        yield (name,), _written(name, getattr(source, name))
+        yield (name,), describe_setting(name, getattr(source, name))
     for name in PurgeSettings.__dataclass_fields__:
-        yield ("purge", name), _written(name, getattr(source.purge, name))
+        yield ("purge", name), describe_setting(name, getattr(source.purge, name))
     for kind, limits in source.thresholds.kinds.items():
         for name, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):
             if limit is not None:
@@ -192,11 +192,11 @@ def _values_of(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _seconds(limit: Threshold) -> str:
-    return _written("seconds", limit.seconds)
+    return describe_setting("seconds", limit.seconds)
 
 
-def _written(name: str, value: object) -> str:
-    """A value as it could be written in the file. Durations are shortened where that is exact."""
+def describe_setting(name: str, value: object) -> str:
+    """The value of a setting as it could be written in the file. Durations are shortened where that is exact."""
     if name.endswith("seconds") and isinstance(value, float):
         words = format_duration(value)
         return words if parse_duration(words) == value else f"{value!r}s".replace(".0s", "s")

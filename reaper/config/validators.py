@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-from reaper.common.durations import parse_duration
+from reaper.common.durations import DurationRange, parse_duration
 from reaper.common.rates import parse_rate
 from reaper.common.suggestions import did_you_mean
 from reaper.common.time_zones import zone_name
@@ -31,8 +31,11 @@ def quote(value: object) -> str:
 
 def seconds(low: str, high: str) -> BeforeValidator:
     """A duration from `low` to `high`; a `low` of "0<" excludes only zero itself."""
-    expected = f"expected a duration {'above 0 and up to' if low == '0<' else f'from {low} to'} {high}"
-    least, most = parse_duration(low.removesuffix("<")), parse_duration(high)
+    return duration(DurationRange(low, high))
+
+
+def duration(within: DurationRange) -> BeforeValidator:
+    """A duration of this range."""
 
     def check(value: object) -> float:
         if isinstance(value, str):
@@ -42,8 +45,8 @@ def seconds(low: str, high: str) -> BeforeValidator:
                 raise ValueError(f"{error}, not {quote(value)}") from None
         else:
             number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-        if not least <= number <= most or (low == "0<" and number == 0):  # NaN is never between
-            raise ValueError(f"{expected}, not {quote(value)}")
+        if not within.holds(number):
+            raise ValueError(f"{within.expected}, not {quote(value)}")
         return float(number)
 
     return BeforeValidator(check)

@@ -161,8 +161,9 @@ def _notes(report: SweepReport, breaker: Breaker, halt: HaltRecord | None) -> It
             f"The reaper was {who}; what is not cancelled is still there. `reaper restart` ends the halt; "
             '--while-halted passes it (over HTTP "while_halted": true).'
         )
-    if report.outcome is Outcome.QUIET:
-        yield f"Quiet until {report.quiet_until}; what is not cancelled is still there."
+    if report.quiet_until is not None:
+        would = "nothing would be cancelled before" if report.dry_run else "what is not cancelled is still there"
+        yield f"Quiet until {report.quiet_until}; {would}."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest is still there."
     yield from summary.kept_lines(report.kept, report.census.kept if report.census else len(report.kept))

@@ -3,11 +3,12 @@
 | guard | what it holds | what passes it |
 |---|---|---|
 | halt | sweep, cleanup, clear, reset, purge, close-interrupted | `while_halted` |
-| breaker | cleanup, clear; close-interrupted without a holder | `release`: so many jobs of a source, or fewer |
-| silence across a restart of the database | cleanup, clear | `trust_silence` |
+| breaker | sweep, cleanup, clear; close-interrupted without a holder | `release`: so many jobs of a source, or fewer |
+| silence across a restart of the database | sweep, cleanup, clear | `trust_silence` |
 
-The question is the guard of commands alone: `reaper.cli.clear`, `reaper.cli.cleanup`, `reaper.cli.reset`,
-`reaper.cli.purge` and `reaper.cli.close_interrupted` ask it. How a halt is seen: `reaper.operations.halt_reading`.
+The question is the guard of commands alone: `reaper.cli.sweep`, `reaper.cli.clear`, `reaper.cli.cleanup`,
+`reaper.cli.reset`, `reaper.cli.purge` and `reaper.cli.close_interrupted` ask it. How a halt is seen:
+`reaper.operations.halt_reading`.
 """
 
 from __future__ import annotations

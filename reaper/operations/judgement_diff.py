@@ -3,27 +3,34 @@
 Both judge by the rule, one directly after the other, over connections of their own. What counts is the verdict, and
 what a sweep would do with a stale job. A job whose verdict differs although nothing that decides it does has moved
 between the two looks: it is left out.
+
+What holds all jobs of a source for a while (breaker, cap, quiet time) is no verdict. It is told of the source: which of
+these settings differ, and what would hold a sweep of the new configuration now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.config import Settings, SourceSettings
+from reaper.config.settings import describe_setting
 from reaper.database.server_identity import database_address
 from reaper.model import Evidence, JobCounts, Key, Verdict
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import held_by
+from reaper.sweep.left_jobs import Left, SourceGuards, decisions, held_by
 
 MAX_COMPARED = 10_000
 """Of the jobs past their timeout, and of the running jobs, so many are compared for each source."""
 _BATCH = 500
+
+GUARDS = ("never", "quiet", "most")
+"""The settings of a source that keep jobs from being ended, whatever their verdict."""
 
 END, LEAVE = "ended", "left"
 
@@ -67,7 +74,8 @@ class SourceDiff:
     """One source under both configurations. The counts are None where a configuration does not have the source.
 
     `changed` counts the jobs by their two verdicts; `jobs` are the first of them. `complete`: all running jobs were
-    compared. `note` says what cannot be compared. `held`: why the breaker would hold a sweep of the new configuration.
+    compared. `note` says what cannot be compared. `guards` has those of GUARDS that differ, with both values. `left`:
+    what would keep a sweep of the new configuration from ending any job now.
     """
 
     source: str
@@ -77,11 +85,14 @@ class SourceDiff:
     jobs: Sequence[ChangedJob] = ()
     complete: bool = True
     note: str | None = None
-    held: str | None = None
+    guards: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    left: Sequence[Left] = ()
 
     @property
     def differs(self) -> bool:
-        return bool(self.changed) or (self.present is None) is not (self.new is None) or self.note is not None
+        if (self.present is None) is not (self.new is None):
+            return True
+        return bool(self.changed or self.guards) or self.note is not None
 
 
 def diff_source(present: Settings, new: Settings, name: str, limit: int) -> SourceDiff:
@@ -89,12 +100,17 @@ def diff_source(present: Settings, new: Settings, name: str, limit: int) -> Sour
     # What is remembered, such as outages, is the daemon's: its new configuration goes on with it.
     new = new.model_copy(update={"state_dir": present.state_dir})
     old_side, new_side = _side(present, name), _side(new, name)
-    held = held_by(Breaker.from_settings(new), new_side.census) if new_side else None
+    left = new_side.left if new_side else ()
     if old_side is None or new_side is None:
-        return SourceDiff(name, old_side.census if old_side else None, new_side.census if new_side else None, held=held)
+        return SourceDiff(name, old_side.census if old_side else None, new_side.census if new_side else None, left=left)
+    guards = {
+        guard: (before, after)
+        for guard in GUARDS
+        if (before := old_side.setting(guard)) != (after := new_side.setting(guard))
+    }
     if (note := _not_comparable(old_side.source, new_side.source)) is not None:
-        return SourceDiff(name, old_side.census, new_side.census, note=note, held=held)
-    return _compared(old_side, new_side, limit, held)
+        return SourceDiff(name, old_side.census, new_side.census, note=note, guards=guards, left=left)
+    return replace(_compared(old_side, new_side, limit), guards=guards, left=left)
 
 
 def _side(settings: Settings, name: str) -> _Side | None:
@@ -105,6 +121,7 @@ class _Side:
     """A source under one configuration. Reads its counts at once."""
 
     def __init__(self, settings: Settings, own: SourceSettings) -> None:
+        self._settings = settings
         self.own, self.source = own, create_one_off_source(settings, own)
         with self.source.connect() as connection:
             self._context = self.source.ask_probe(
@@ -112,6 +129,17 @@ class _Side:
             )
             with self.source.transaction(connection, read_only=True):
                 self.census = self.source.survey.census_with_stale(connection, self._context)
+        self._decisions = decisions(self.source, self.census)
+
+    def setting(self, name: str) -> str:
+        """A setting of the source as the file has it."""
+        return describe_setting(name, getattr(self.own, name))
+
+    @property
+    def left(self) -> Sequence[Left]:
+        """What would keep a sweep from ending any job now: breaker, cap, quiet time, or holds that cannot be read."""
+        breaker = held_by(Breaker.from_settings(self._settings), self.census)
+        return SourceGuards(breaker=breaker).with_decisions_of(self._decisions).of_source()
 
     def keys(self, *, running: bool) -> list[Key]:
         """Jobs past their timeout, and with `running` all running ones: the first of them, oldest first."""
@@ -138,7 +166,8 @@ class _Side:
                         found = view.lookup.evidence(connection, self._context, batch)
                     for job in found:
                         if job.key not in judged or job.verdict is not Verdict.ENDED:
-                            ends = job.verdict is Verdict.STALE and is_swept and job.never is None
+                            kept = job.never is not None or job.key in self._decisions.holds
+                            ends = job.verdict is Verdict.STALE and is_swept and not kept
                             judged[job.key] = Judged(job, ends, job.action or self.own.action)
         nothing = Judged(None, False, self.own.action)
         return {key: judged.get(key, nothing) for key in keys}
@@ -161,7 +190,7 @@ def _not_comparable(present: Source, new: Source) -> str | None:
     return None
 
 
-def _compared(present: _Side, new: _Side, limit: int, held: str | None) -> SourceDiff:
+def _compared(present: _Side, new: _Side, limit: int) -> SourceDiff:
     one, other = present.source.profile.jobs, new.source.profile.jobs
     same_running = (one.running, one.log) == (other.running, other.log)
     lists = [side.keys(running=not same_running) for side in (present, new)]
@@ -171,6 +200,8 @@ def _compared(present: _Side, new: _Side, limit: int, held: str | None) -> Sourc
     changed, jobs = dict[str, int](), list[ChangedJob]()
     for key in keys:
         because = list(_because(before[key], after[key]))
+        if present.own.quiet != new.own.quiet:
+            because += _because_of_quiet_times(before[key], after[key])
         if not _differ(before[key], after[key]) or not because:
             continue
         step = f"{_short(before[key])} -> {_short(after[key])}"
@@ -178,7 +209,7 @@ def _compared(present: _Side, new: _Side, limit: int, held: str | None) -> Sourc
         if len(jobs) < limit:
             judged = after[key].evidence or before[key].evidence
             jobs.append(ChangedJob(key, judged.kind if judged else None, before[key], after[key], because))
-    return SourceDiff(present.source.name, present.census, new.census, changed, jobs, complete, held=held)
+    return SourceDiff(present.source.name, present.census, new.census, changed, jobs, complete)
 
 
 def _differ(present: Judged, new: Judged) -> bool:
@@ -223,6 +254,13 @@ def _because(present: Judged, new: Judged) -> Iterator[str]:
         yield f"never ended: {one.never or 'no'} -> {other.never or 'no'}"
     elif one.verdict is other.verdict is Verdict.STALE and present.ends is not new.ends:
         yield "sweeps end jobs whose start was lost under one of them only"
+
+
+def _because_of_quiet_times(present: Judged, new: Judged) -> Iterator[str]:
+    """Quiet time is no silence. The moments differ between any two looks: what counts is the verdict."""
+    one, other = present.evidence, new.evidence
+    if one is not None and other is not None and {one.verdict, other.verdict} == {Verdict.SPARED, Verdict.STALE}:
+        yield f"quiet times: silence counts for a sign from before {one.audible_since} -> {other.audible_since}"
 
 
 def _threshold(evidence: Evidence, name: str) -> str:

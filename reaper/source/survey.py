@@ -261,7 +261,8 @@ def stale_count_query(rule: Rule) -> Select[Any]:
 def never_count_query(rule: Rule) -> Select[Any]:
     """The number of stale jobs whose kind is never ended."""
     found = _stale(rule, lambda jobs: [rule.never(jobs).label("never")]).subquery(reserved_alias("stale"))
-    return select(func.count(found.c.never)).select_from(found)
+    (never,) = found.c  # under a name of `_stale` where limits vary
+    return select(func.count(never)).select_from(found)
 
 
 def held_count_query(rule: Rule) -> Select[Any]:

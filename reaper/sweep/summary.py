@@ -70,6 +70,8 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
     if would_reap > len(report.would_reap):
         yield f"... and {would_reap - len(report.would_reap)} more."
     yield f"Would reap {would_reap} stale job(s). Nothing was changed."
+    if report.quiet_until is not None:
+        yield f"It is quiet until {report.quiet_until}: a sweep would end nothing before."
     if report.cap is not None:
         yield f"The cap would hold this sweep: {report.cap}. {look_first(report.source)}."
     if breaker.opens(report.census):
@@ -172,9 +174,10 @@ def error_in_one_line(error: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SweepTotals:
-    """The counts of several sweeps together, as far as they got so far as to count."""
+    """The counts of several sweeps together, as far as they got so far as to count. `to_end`: stale, and not kept."""
 
     stale: int
+    to_end: int
     reaped: int
     spared: int
 
@@ -184,6 +187,7 @@ def sweep_totals(reports: Iterable[SweepReport]) -> SweepTotals:
     counted = [report.census for report in reports if report.census]
     return SweepTotals(
         stale=sum(census.stale for census in counted),
+        to_end=sum(census.stale - census.kept for census in counted),
         reaped=sum(report.reaped for report in reports),
         spared=sum(census.spared for census in counted),
     )

@@ -120,6 +120,7 @@ class _SweepRun:
         census = self._survey(connection, context, spools)
         self._notice_spared(connection, context, list(spools))
         if self.options.dry_run:
+            self._is_quiet()
             if (cap := self.source.options.cap) is not None:
                 self.cap_reason = cap.would_hold(self.source.name, self._to_end(census))
             self._preview(connection, context, spools)
@@ -501,5 +502,5 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         kept=tuple(state.kept.first),
         holds=len(state.holds),
         cap=state.cap_reason,
-        quiet_until=state.quiet_until if outcome is Outcome.QUIET else None,
+        quiet_until=state.quiet_until if outcome is Outcome.QUIET or state.options.dry_run else None,
     )

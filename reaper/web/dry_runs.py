@@ -52,7 +52,8 @@ class DryRuns:
         """What a sweep with this timeout would end, whose stall window is no longer."""
 
         def read(registered: RegisteredSource, own: Source) -> SweepReport:
-            return _report(registered, own, _tracker(registered, trust_silence=trust_silence))
+            asked = with_max_age(self._sources.settings.sources[source], age)
+            return self._report_by_age(registered, own, asked, _tracker(registered, trust_silence=trust_silence))
 
         return self._cached(source, ("clear", age, trust_silence), lambda settings: with_max_age(settings, age), read)
 
@@ -62,11 +63,8 @@ class DryRuns:
 
         def read(registered: RegisteredSource, own: Source) -> CleanupResult:
             downtime = _tracker(registered, trust_silence=trust_silence)
-            settings = self._sources.settings
-            asked = execution_cleanup.settings_for_cleanup(settings.sources[source], limit)
-            opened = partial(with_other_settings, registered.reading, _with_short_statements(settings))
-            spared = count_own_limits(own, asked, downtime, opened)
-            report = replace(_report(registered, own, downtime), own_limits=spared)
+            asked = execution_cleanup.settings_for_cleanup(self._sources.settings.sources[source], limit)
+            report = self._report_by_age(registered, own, asked, downtime)
             if report.error is not None:
                 kind = DatabaseUnavailable if report.database_away else ReaperError
                 raise kind(f"source {source}: {report.error}")
@@ -81,6 +79,14 @@ class DryRuns:
             lambda settings: execution_cleanup.settings_for_cleanup(settings, limit),
             read,
         )
+
+    def _report_by_age(
+        self, registered: RegisteredSource, own: Source, asked: SourceSettings, downtime: DowntimeTracker
+    ) -> SweepReport:
+        """A dry run with the age in these settings, and how many jobs it spares for a longer limit of their own."""
+        opened = partial(with_other_settings, registered.reading, _with_short_statements(self._sources.settings))
+        spared = count_own_limits(own, asked, downtime, opened)
+        return replace(_report(registered, own, downtime), own_limits=spared)
 
     def _cached(
         self,

@@ -10,6 +10,7 @@ import pytest
 from reaper.cli import exit_codes
 from tests.support.commands import AWAY, Reaper
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.sweep.test_quiet_times import around
 
 
 @pytest.fixture
@@ -72,6 +73,40 @@ def test_every_part_of_a_configuration_that_judges_is_told_apart(reaper: Reaper,
     assert kept.startswith("never ended: no -> ")
     requeue = '[profiles.ours.actions.requeue]\nset = { status = "queued" }'
     assert changes(profile.format('action = "requeue"', requeue)) == {silent: ["action: fail -> requeue"]}
+
+
+def test_guard_that_only_one_configuration_has_is_shown_with_the_jobs_that_it_leaves(
+    reaper: Reaper, protea: Protea
+) -> None:
+    """A new quiet time: nothing is ended now, and jobs are spared whose silence it covers."""
+    silent, held = protea.job(age=8 * HOUR), protea.stale(age=3 * HOUR)
+    protea.event(silent, age=40 * MINUTE)
+    reaper.given["REAPER_STATE_DIR"] = str(reaper.folder)
+    assert reaper("hold", held, "--for", "1h", "--reason", "Ann looks").exit_code == 0
+    quiet = around(protea.now(), 20 * MINUTE, 2 * HOUR)
+    limits = f'never = [{{ kind = "backup_*" }}]\nquiet = "{quiet}"\nmost = "1 in 10m"\n'
+    [source] = diff(reaper, f'timeout_seconds = "2h"\n[sources.default]\n{limits}')
+    assert source["guards"] == {
+        "never": {"present": "none", "new": "backup_*"},
+        "quiet": {"present": "none", "new": quiet},
+        "most": {"present": "none", "new": "1 in 10m"},
+    }
+    assert source["changed"] == {"stale, ended by fail -> spared": 1, "young -> stale, left": 1}
+    because = {job["job"]: job["because"] for job in source["jobs"]}
+    assert because[silent][-1].startswith("quiet times: silence counts for a sign from before ")
+    assert source["held"].startswith("it is quiet until ")
+    shown = reaper("diff", "--config", str(reaper.folder / "new.toml")).stdout
+    assert "  most: none -> 1 in 10m.\n" in shown
+    assert "  A sweep of the new configuration would end no job now (quiet): it is quiet until " in shown
+
+
+def test_cap_of_the_new_configuration_that_is_reached_is_told(reaper: Reaper, protea: Protea) -> None:
+    for _ in range(2):
+        protea.stale()
+    reaper.given["REAPER_STATE_DIR"] = str(reaper.folder)
+    [source] = diff(reaper, 'timeout_seconds = "6h"\n[sources.default]\nmost = "1 in 10m"\n')
+    assert (source["changed"], source["jobs"], list(source["guards"])) == ({}, [], ["most"])
+    assert "held by the cap until it is released: 2 stale job(s)" in source["held"]
 
 
 def test_source_of_one_configuration_alone_is_shown_with_its_counts(reaper: Reaper, protea: Protea) -> None:

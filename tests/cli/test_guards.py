@@ -243,6 +243,38 @@ def test_trust_silence_of_cleanup_does_not_pass_the_breaker(cleaner: Reaper, noe
 # --- question -----------------------------------------------------------------------------------------------------
 
 
+def test_sweep_at_a_terminal_shows_the_jobs_and_asks_and_leaves_held_ones_out(reaper: Reaper, protea: Protea) -> None:
+    many(protea, 51)
+    held = protea.stale()
+    (reaper.folder / "state").mkdir()
+    assert reaper("hold", held, "--for", "1h", "--reason", "Ann looks").exit_code == 0
+    status, shown, errors = typed(reaper, "n\n", "sweep")
+    assert status == 0 and "Would reap 51 stale job(s)" in shown and "The breaker would hold this sweep" in shown
+    assert "End 51 stale job(s)? [y/N]" in errors and ended(protea) == 0
+    status, shown, errors = typed(reaper, "y\n", "clear")
+    assert "End 51 stale job(s)? [y/N]" in errors and ended(protea) == 51
+    many(protea, 51)
+    status, shown, _ = typed(reaper, "y\n", "sweep")
+    assert status == 0 and "Reaped 51 stale job(s)." in shown, "the yes has released as many"
+    status, shown, errors = typed(reaper, "", "sweep")
+    assert status == 0 and "?" not in errors, "the held job alone is no question"
+    assert ended(protea) == 102 and protea.status(held) == "running"
+
+
+@pytest.mark.parametrize("words", [("sweep", "--yes"), ("sweep", "--force"), ("sweep", "--json")], ids=" ".join)
+def test_sweep_asks_no_question_of_a_script(reaper: Reaper, protea: Protea, words: tuple[str, ...]) -> None:
+    protea.stale()
+    status, _, errors = typed(reaper, "", *words)
+    assert (status, ended(protea)) == (0, 1) and "?" not in errors
+
+
+def test_release_lets_so_many_jobs_of_a_sweep_pass_or_fewer(reaper: Reaper, protea: Protea) -> None:
+    many(protea, 51)
+    assert reaper("sweep", "--yes").exit_code == exit_codes.FAILED, "a yes passes the question and nothing else"
+    assert reaper("sweep", "--release", "50").exit_code == exit_codes.FAILED and ended(protea) == 0
+    assert reaper("sweep", "--release", "51").exit_code == 0 and ended(protea) == 51
+
+
 def test_cleanup_at_a_terminal_shows_the_executions_and_asks(cleaner: Reaper, noetl: NoetlWorld) -> None:
     jobs = [noetl.job(age=6 * MINUTE, sign=None) for _ in range(2)]
     status, shown, errors = typed(cleaner, "n\n", "cleanup")

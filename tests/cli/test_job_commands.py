@@ -91,9 +91,10 @@ def test_older_than_is_any_time_up_to_ten_years(reaper: Reaper, protea: Protea) 
     assert protea.stale()
     assert reaper("clear", "--dry-run", "--older-than", "3650d").exit_code == 0
     for age in ("3651d", "0s"):
-        refused = reaper("clear", "--dry-run", "--older-than", age)
-        assert refused.exit_code == exit_codes.USAGE
-        assert "expected more than 0s and at most 3650d" in refused.stderr
+        for command in ("clear", "sweep", "cleanup"):
+            refused = reaper(command, "--dry-run", "--older-than", age)
+            assert refused.exit_code == exit_codes.USAGE
+            assert "Invalid value for '--older-than': expected a duration above 0 and up to 3650d" in refused.stderr
 
 
 def test_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, protea: Protea) -> None:

@@ -84,8 +84,8 @@ def test_version_is_printed(bare: Reaper) -> None:
         (["explain", "a\udcff"], "expected UTF-8 text"),
         (["report", "--kind", "a\udcff"], "expected UTF-8 text"),
         (["sweep", "--source", "defalt"], "There is no source 'defalt'; did you mean 'default'?"),
-        (["sweep", "--older-than", "5 parsecs"], "--older-than: expected a duration such as 6h"),
-        (["sweep", "--older-than", "0"], "--older-than: expected a duration above 0"),
+        (["sweep", "--older-than", "5 parsecs"], "'--older-than': expected a duration such as 6h"),
+        (["sweep", "--older-than", "0"], "'--older-than': expected a duration above 0"),
     ],
 )
 def test_wrong_usage_is_2_and_says_what_was_expected(bare: Reaper, arguments: list[str], message: str) -> None:

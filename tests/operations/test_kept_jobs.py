@@ -146,8 +146,8 @@ def test_hold_ends_by_the_clock_of_the_database(reaper: Reaper, protea: Protea) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--for", "32d"], "at most 31d"),
-        (["--for", "0s"], "more than 0s"),
+        (["--for", "32d"], "above 0 and up to 31d"),
+        (["--for", "0s"], "above 0 and up to 31d"),
         (["--for", "soon"], "expected a duration"),
         ([], "Missing option '--for'"),
     ],
@@ -187,7 +187,7 @@ def test_report_explain_and_check_say_why_a_job_is_left(reaper: Reaper, protea: 
     held, never = protea.stale(), protea.stale(operation="migrate_index")
     others = [protea.stale(), protea.stale()]
     quiet = around(protea.now(), 2 * MINUTE, 2 * HOUR)
-    reaper.configure(f'{NEVER}quiet = "{quiet}"\nmost = "1 in 10m"\n')
+    reaper.configure(f'[kinds.train]\ntimeout_seconds = "9d"\n{NEVER}quiet = "{quiet}"\nmost = "1 in 10m"\n')
     reaper("hold", held, "--for", "3h", "--reason", "Ann looks")
     expected = {held: {"hold", "quiet", "cap"}, never: {"never", "quiet", "cap"}, others[0]: {"quiet", "cap"}}
     [reported] = reaper.json("report")["sources"]

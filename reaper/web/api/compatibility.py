@@ -105,8 +105,9 @@ class ClearSummary(Model):
 
 @mirrors(
     SweepReport,
-    only=["outcome", "reaped", "lost"],
+    only=["outcome", "reaped", "lost", "own_limits"],
     after={"census": "outcome", "locked": "lost", "refused": "locked", "notes": "refused"},
+    described={"own_limits": "As old, and left alone: the limit of their kind or their row is longer."},
 )
 class ClearedSource(Mirror):
     """One source that was cleared."""

@@ -7,9 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, Field
 
-from reaper.common.durations import parse_duration
+from reaper.common.durations import ANY_HOLD
 from reaper.common.messages import format_key
-from reaper.memory.job_holds import MAX_SECONDS
 from reaper.model import JobHold
 from reaper.web.api.dependencies import Audited, Service, changing_router
 from reaper.web.api.errors import problems
@@ -22,8 +21,7 @@ _method_checked = [Depends(check_method)]
 
 
 def _is_duration(text: str) -> str:
-    if not 0 < parse_duration(text) <= MAX_SECONDS:
-        raise ValueError("expected more than 0s and at most 31d")
+    ANY_HOLD.parse(text)
     return text
 
 
@@ -87,7 +85,7 @@ def hold(service: Service, audit: Audited, source: SourcePath, id: JobName, requ
     hold takes the place of an earlier one."""
     audit.details = request.model_dump()
     reason = request.reason.strip()
-    taken = service.actions.hold(source, id, parse_duration(request.duration), str(audit.who), reason)
+    taken = service.actions.hold(source, id, ANY_HOLD.parse(request.duration), str(audit.who), reason)
     audit.result = f"held until {taken.hold.until.isoformat()}"
     return NewHold(**hold_of(taken.hold).model_dump(), running=taken.runs, notes=list(taken.notes))
 

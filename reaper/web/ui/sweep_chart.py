@@ -18,7 +18,15 @@ _COLUMNS = 72
 _SPANS = tuple(
     minutes * 60.0 for minutes in (1, 2, 5, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 10080, 40320, 525600, 5256000)
 )
-_WORST = (Outcome.FAILED, Outcome.HELD, Outcome.HALTED, Outcome.STOPPED, Outcome.STANDBY, Outcome.DONE)
+_WORST = (
+    Outcome.FAILED,
+    Outcome.HELD,
+    Outcome.HALTED,
+    Outcome.STOPPED,
+    Outcome.QUIET,
+    Outcome.STANDBY,
+    Outcome.DONE,
+)
 
 
 def filled(value: float | None, limit: float) -> float:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from tests.support.api import OPERATOR, ApiDaemon, shared_daemon
-from tests.support.protea import MINUTE, Protea
-from tests.support.waiting import wait_until
+from typing import Any
 
-running, daemon, protea = shared_daemon("holds")
+import pytest
+
+from tests.support.api import OPERATOR, ApiDaemon, shared_daemon
+from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
+from tests.sweep.test_quiet_times import around
+
+CONFIG = """
+[kinds.train]
+timeout_seconds = "2d"
+[sources.default]
+profile = "ours"
+never = [{{ kind = "migrate_*" }}]
+{}
+[profiles.ours]
+extends = "protea"
+[profiles.ours.actions.requeue]
+set = {{ status = "queued" }}
+"""
+running, daemon, protea = shared_daemon("holds", config=CONFIG.format(""))
 REASON = {"duration": "3h", "reason": "Ann looks at it"}
 
 
@@ -60,3 +77,100 @@ def test_holds_are_audited(daemon: ApiDaemon, protea: Protea) -> None:
     api.post(f"{api.at(job)}/unhold")
     changes = api.get("/api/changes?limit=2").json
     assert "unhold" in str(changes) and "held until" in str(changes)
+
+
+# --- requests that end many jobs ----------------------------------------------------------------------------------
+
+
+def sweep(daemon: ApiDaemon, *, dry_run: bool = False) -> tuple[int, int, str]:
+    """How many jobs it has ended, or would; how many it has left, and what it says."""
+    [swept] = daemon.api.post("/api/sweeps", {"dry_run": dry_run}).json["sweeps"]
+    return swept["reaped"] or len(swept["would_reap"]), swept["census"]["kept"], str(swept)
+
+
+def cleanup(daemon: ApiDaemon, *, dry_run: bool = False) -> tuple[int, int, str]:
+    done = daemon.api.post("/api/executions/cleanup", {"older_than_minutes": 60, "dry_run": dry_run}).json
+    return done["cancelled_count"], done["spared_count"], " ".join(done["notes"])
+
+
+def cleared(daemon: ApiDaemon, *, dry_run: bool = False) -> dict[str, Any]:
+    task = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 3, "dry_run": dry_run}).json["task_id"]
+    result = wait_until(lambda: daemon.api.get(f"/api/admin/clear-stuck-jobs/{task}").json["result"], "its end")
+    return dict(result["sources"]["default"])
+
+
+def clear(daemon: ApiDaemon, *, dry_run: bool = False) -> tuple[int, int, str]:
+    source = cleared(daemon, dry_run=dry_run)
+    ended = source["census"]["stale"] - source["census"]["kept"] if dry_run else source["reaped"]
+    return ended, source["census"]["kept"], " ".join(source["notes"])
+
+
+MANY = {"sweep": sweep, "cleanup": cleanup, "clear": clear}
+
+
+@pytest.mark.parametrize("way", MANY)
+def test_request_that_ends_many_jobs_leaves_held_ones_and_kinds_that_are_never_ended(
+    daemon: ApiDaemon, protea: Protea, way: str
+) -> None:
+    held, never, other = protea.stale(age=8 * HOUR), protea.stale(operation="migrate_index"), protea.stale()
+    assert daemon.api.post(f"{daemon.api.at(held)}/hold", REASON).status == 200
+    assert MANY[way](daemon, dry_run=True)[0] == 1, "a dry run counts neither of them"
+    ended, _, said = MANY[way](daemon)
+    assert (ended, protea.status(held), protea.status(never)) == (1, "running", "running")
+    assert protea.status(other) == "failed" and "migrate_*" in said and "Ann looks at it" in said
+    assert daemon.api.post(f"{daemon.api.at(held)}/unhold").status == 200
+    assert MANY[way](daemon)[0] == 1 and protea.status(held) == "failed"
+
+
+@pytest.mark.parametrize("action", ["fail", "requeue"])
+def test_request_for_one_job_is_refused_while_that_is_held_or_its_kind_is_never_ended(
+    daemon: ApiDaemon, protea: Protea, action: str
+) -> None:
+    held, never = protea.stale(), protea.stale(operation="migrate_index")
+    daemon.api.post(f"{daemon.api.at(held)}/hold", REASON)
+    for job, why in ((held, f"`reaper unhold {held} --source default`"), (never, "Change `never` (")):
+        started = daemon.api.job(job).json["job"]["started"]
+        refused = daemon.api.end(action, job, started)
+        assert refused.status == 409 and why in refused.detail, refused.text
+        assert protea.status(job) == "running"
+    daemon.api.post(f"{daemon.api.at(held)}/unhold")
+    assert daemon.api.end(action, held, daemon.api.job(held).json["job"]["started"]).status == 200
+    assert protea.status(held) == ("failed" if action == "fail" else "queued")
+
+
+def test_clearing_and_its_dry_run_count_what_a_longer_limit_of_its_kind_spares(
+    daemon: ApiDaemon, protea: Protea
+) -> None:
+    longer, other = protea.stale(operation="train"), protea.stale()
+    for dry_run in (True, False):
+        source = cleared(daemon, dry_run=dry_run)
+        assert (source["own_limits"], source["census"]["stale"]) == (1, 1)
+        assert "Spared: 1 job(s) as old, because the limit of their kind or their row is longer." in source["notes"]
+    assert [protea.status(job) for job in (longer, other)] == ["running", "failed"]
+
+
+# --- a new configuration ------------------------------------------------------------------------------------------
+
+
+def test_hold_outlasts_a_reload_and_a_quiet_time_begins_with_one(daemon: ApiDaemon, protea: Protea) -> None:
+    held, other = protea.stale(), protea.job(age=MINUTE)
+    daemon.api.post(f"{daemon.api.at(held)}/hold", REASON)
+    daemon.reload(CONFIG.format('timeout_seconds = "3h"'))
+    sweep(daemon)
+    assert [hold["id"] for hold in daemon.api.get("/api/holds").json["holds"]] == [held]
+    assert [protea.status(job) for job in (held, other)] == ["running", "running"]
+    daemon.api.post(f"{daemon.api.at(held)}/unhold")
+    quiet = around(protea.now(), 2 * MINUTE, 2 * HOUR)
+    limits = f'quiet = "{quiet}"\nmost = "7 in 10m"'
+    daemon.reload(CONFIG.format(limits))
+    for way in MANY.values():
+        ended, _, said = way(daemon)
+        assert ended == 0 and "uiet" in said
+    assert protea.status(held) == "running"
+    policy = {each["name"]: each["value"] for each in daemon.api.get("/api/policy").json["settings"]}
+    assert [policy[f"sources.default.{name}"] for name in ("never", "quiet", "most")] == [
+        "migrate_*", quiet, "7 in 10m",
+    ]  # fmt: skip
+    assert f"at most 7 in 10m; quiet {quiet}; never migrate_*" in daemon.api.get("/").text
+    daemon.reload(CONFIG.format(""))
+    wait_until(lambda: sweep(daemon) and protea.status(held) == "failed", "a sweep after the quiet time")
