@@ -18,8 +18,8 @@ from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import Table
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
-from reaper.profile.own_sql import LookedUpName
-from reaper.profile.spelling import SampledColumn
+from reaper.profile.name_spelling import SampledColumn
+from reaper.profile.user_sql import LookedUpName
 
 QUERY_SECONDS = 5.0
 """How long a query that reads rows may take, unless the caller says otherwise."""

@@ -37,7 +37,7 @@ from reaper.catalog.tables import NO_PRIVILEGES_MARIADB, ForeignKey, Privileges,
 from reaper.database.errors import ErrorKind, classify, error_number, short_message
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
-from reaper.profile.own_sql import LookedUpName
+from reaper.profile.user_sql import LookedUpName
 from reaper.sql.tables import split_name, table_of
 
 # The server's error numbers.

@@ -32,7 +32,7 @@ from reaper.database.errors import short_message, sqlstate
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.database.postgresql.search_path import names_in, own_path, pinned_path
 from reaper.model import TimestampFormat
-from reaper.profile.own_sql import NAME_KINDS, LookedUpName
+from reaper.profile.user_sql import NAME_KINDS, LookedUpName
 from reaper.sql.tables import split_name
 
 OLDEST = 12

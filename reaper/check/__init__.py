@@ -18,14 +18,14 @@ from reaper.check.checks.data import check_rows
 from reaper.check.checks.foreign_keys import check_foreign_keys
 from reaper.check.checks.indexes import check_indexes, check_running_index
 from reaper.check.checks.mariadb import check_mariadb
-from reaper.check.checks.matches import check_matches
+from reaper.check.checks.match_columns import check_matches
+from reaper.check.checks.name_spelling import check_spelling
 from reaper.check.checks.names import check_names
-from reaper.check.checks.none_moments import check_none_moments
 from reaper.check.checks.privileges import check_privileges
 from reaper.check.checks.search_path import check_search_path
+from reaper.check.checks.sentinel_moments import check_sentinel_moments
 from reaper.check.checks.server import check_server
 from reaper.check.checks.sizes import check_sizes
-from reaper.check.checks.spelling import check_spelling
 from reaper.check.checks.statements import check_statements
 from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.trial import OPTION, run_on_no_row, try_statements
@@ -146,7 +146,7 @@ def _findings(
         *check_indexes(context),
         *check_foreign_keys(context),
         *check_rows(context),
-        *check_none_moments(context),
+        *check_sentinel_moments(context),
         *check_zones(context, connection),
     ]
     fix = override(context.profile, context.corrections) if context.corrections else None

@@ -12,7 +12,7 @@ from rich.console import Console
 from reaper.catalog import QUERY_SECONDS
 from reaper.check import Finding, Level, check_statements, check_workers, examine, try_statements
 from reaper.check.checks.fence import check_fence
-from reaper.check.checks.left_jobs import check_left_jobs
+from reaper.check.checks.jobs_not_ended import check_jobs_not_ended
 from reaper.check.finding import note, warning
 from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
@@ -22,7 +22,7 @@ from reaper.common.terminal import shown, warn
 from reaper.config import Settings
 from reaper.errors import ReaperError
 from reaper.grants.needs import workload_of
-from reaper.operations.left_jobs import command_guards
+from reaper.operations.reasons_not_ended import command_guards
 from reaper.operations.report import overdue_jobs
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import SourceResult, for_each_source, new_downtime_tracker
@@ -89,7 +89,7 @@ def _examine(settings: Settings, source: Source, *, tries: bool) -> list[Finding
                     [
                         *check_statements(source, purges=workload.purge),
                         *_check_local_signs(settings, source),
-                        *_check_left_jobs(settings, source),
+                        *_check_jobs_not_ended(settings, source),
                     ]
                     if sound
                     else ()
@@ -141,7 +141,7 @@ def _check_local_signs(settings: Settings, source: Source) -> Iterator[Finding]:
         yield warning(subject, f"{why.removeprefix(subject).lstrip()}. Say it in the profile, such as {lines}")
 
 
-def _check_left_jobs(settings: Settings, source: Source) -> Iterator[Finding]:
+def _check_jobs_not_ended(settings: Settings, source: Source) -> Iterator[Finding]:
     """Findings about jobs that are silent and left; a note where they cannot be read."""
     table = source.configured_profile.jobs.table
     try:
@@ -153,7 +153,7 @@ def _check_left_jobs(settings: Settings, source: Source) -> Iterator[Finding]:
     if found.census.stale:
         found = replace(found, guards=command_guards(settings, source, found.census))
     silent = [(job, left) for job in found.jobs if (left := found.left(job))]
-    yield from check_left_jobs(table, found.census.stale, silent)
+    yield from check_jobs_not_ended(table, found.census.stale, silent)
 
 
 def _document(result: SourceResult[list[Finding]]) -> dict[str, object]:

@@ -15,7 +15,7 @@ from reaper.cli.sources import load_daemon_settings
 from reaper.common.terminal import warn
 from reaper.config import Settings, load
 from reaper.config.error_messages import dotted
-from reaper.operations.spellings import spellings
+from reaper.operations.name_spellings import spellings
 
 
 @click.group("config", cls=CommandGroup, short_help="Show or check the configuration.")

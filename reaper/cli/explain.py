@@ -18,11 +18,11 @@ from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
 from reaper.operations.explain import Explanation, explain
-from reaper.operations.left_jobs import command_guards
+from reaper.operations.reasons_not_ended import command_guards
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
 from reaper.source.kept_jobs import kept_by_hold
-from reaper.sweep.left_jobs import UNGUARDED, Left
+from reaper.sweep.reasons_not_ended import UNGUARDED, Left
 
 
 @click.command("explain", cls=JobCommand, short_help="Show why one job is stale or not.")

@@ -16,7 +16,7 @@ from reaper.cli.sources import load_settings, single_source
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.grants.facts import GrantFacts, facts_from_database, facts_from_profile
+from reaper.grants.catalog_facts import GrantFacts, facts_from_database, facts_from_profile
 from reaper.grants.needs import workload_of
 from reaper.grants.statements import Grants, OptionalGrant, grants_for
 from reaper.operations.source_errors import prefix_errors

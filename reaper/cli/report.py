@@ -25,7 +25,7 @@ from reaper.operations.report import (
     totals_of,
 )
 from reaper.operations.sources import SourceResult, for_each_source
-from reaper.sweep.left_jobs import LeftReason
+from reaper.sweep.reasons_not_ended import LeftReason
 from reaper.sweep.summary import refused_lines
 
 _RUNNING_VERDICTS = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from reaper.config.borrowed_urls import BorrowedUrls
 from reaper.config.file import ConfigFile, read
 from reaper.config.layers import (
     Layer,
@@ -22,6 +21,7 @@ from reaper.config.settings import HiddenValue, Settings
 from reaper.config.sources import SourceResolver
 from reaper.config.url_lookup import UrlLookup
 from reaper.config.urls import normalise_broker_url, normalise_database_url
+from reaper.config.vuls_variables import BorrowedUrls
 from reaper.errors import ConfigError
 
 

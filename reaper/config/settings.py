@@ -14,11 +14,11 @@ from pydantic_settings import SettingsConfigDict
 from reaper.common.durations import format_duration, parse_duration
 from reaper.common.rates import Rate
 from reaper.common.weekly_times import WeeklyTime
-from reaper.config.borrowed_urls import BROKER_VARIABLES, DATABASE_VARIABLES
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
 from reaper.config.token_file import TokenFile, read_token_file
 from reaper.config.urls import mask_broker_url, mask_database_url
+from reaper.config.vuls_variables import BROKER_VARIABLES, DATABASE_VARIABLES
 from reaper.errors import ConfigError
 from reaper.model import Threshold, Thresholds
 from reaper.profile import Profile

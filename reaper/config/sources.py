@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config.borrowed_urls import BorrowedUrls
 from reaper.config.error_messages import dotted
 from reaper.config.layers import Layer, LayerStack
 from reaper.config.schema import RENAMED_SETTINGS, KeyPath, PurgeTable, SourceTable
@@ -16,6 +15,7 @@ from reaper.config.thresholds import ThresholdResolver, threshold_origins
 from reaper.config.url_lookup import ResolvedUrl, UrlLookup
 from reaper.config.urls import MARIADB, connection_identity
 from reaper.config.validators import quote
+from reaper.config.vuls_variables import BorrowedUrls
 from reaper.errors import ConfigError
 from reaper.profile import Profile, resolve, shipped
 

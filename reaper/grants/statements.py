@@ -14,7 +14,7 @@ from reaper.catalog.mariadb_fix_statements import MariaDBFixes
 from reaper.catalog.tables import Table
 from reaper.errors import NotFenceable
 from reaper.fence.definition import fence_definition
-from reaper.grants.facts import GrantFacts
+from reaper.grants.catalog_facts import GrantFacts
 from reaper.grants.missing import (
     AS_ROLE,
     MissingPrivileges,

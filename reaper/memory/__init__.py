@@ -10,7 +10,7 @@ from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import HaltRecord, HaltStore
 from reaper.memory.job_holds import JobHoldStore
-from reaper.memory.local_columns import LocalColumnStore
+from reaper.memory.local_time_columns import LocalColumnStore
 from reaper.memory.memory import (
     Memory,
     keeps_state,

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, Connection, Float, Integer, Row, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
+from reaper.memory.inbox import Taker
 from reaper.memory.retention import delete_expired, keep_newest
 from reaper.memory.schema import METADATA, NOW
 from reaper.memory.state_file import StateFile
-from reaper.memory.taking import Taker
 from reaper.model import ReapedJob
 
 MAX_AGE_SECONDS = 7 * 86_400.0

@@ -14,7 +14,7 @@ from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
 from reaper.memory.job_holds import JobHoldStore
-from reaper.memory.local_columns import LocalColumnStore
+from reaper.memory.local_time_columns import LocalColumnStore
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJobStore

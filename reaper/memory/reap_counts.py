@@ -13,10 +13,10 @@ from sqlalchemy import Column, Connection, Float, Integer, Table, Text, func, se
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.common.terminal import clipped, shown
+from reaper.memory.inbox import Taker
 from reaper.memory.retention import delete_expired
 from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
-from reaper.memory.taking import Taker
 
 MAX_AGE_SECONDS = 90 * 86_400.0
 MAX_KINDS = 50

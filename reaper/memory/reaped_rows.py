@@ -23,7 +23,7 @@ from reaper.memory.retention import delete_expired, keep_newest
 from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
 from reaper.model import Key
-from reaper.staleness.moments_of_reaps import KeptReap
+from reaper.staleness.reap_moments import KeptReap
 
 MAX_AGE_SECONDS = 7 * 86_400.0
 MAX_MOMENTS = 20_000

@@ -15,7 +15,7 @@ from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.errors import NoSuchJob
 from reaper.model import Evidence, JobCounts, JobHold, Key, LockHolder, Verdict
 from reaper.source import Source
-from reaper.source.own_writes import without_reaps
+from reaper.source.reap_writes import without_reaps
 from reaper.staleness.downtime import DowntimeTracker
 
 

@@ -23,7 +23,7 @@ from reaper.model import Evidence, JobCounts, Key, Verdict
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import Left, SourceGuards, decisions, held_by
+from reaper.sweep.reasons_not_ended import Left, SourceGuards, decisions, held_by
 
 MAX_COMPARED = 10_000
 """Of the jobs past their timeout, and of the running jobs, so many are compared for each source."""

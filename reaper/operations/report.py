@@ -15,14 +15,14 @@ from reaper.errors import ReaperError
 from reaper.liveness import LivenessReport
 from reaper.memory import kept_refused_jobs
 from reaper.model import Evidence, JobCounts, Key, LockHolder, RefusalCause, Verdict
-from reaper.operations.left_jobs import command_guards
 from reaper.operations.orphaned_tasks import Orphan, find_orphans
+from reaper.operations.reasons_not_ended import command_guards
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source, with_stale
 from reaper.source.duplicates import DuplicateNextValue, find_duplicates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
-from reaper.sweep.left_jobs import UNGUARDED, Left, SourceGuards
+from reaper.sweep.reasons_not_ended import UNGUARDED, Left, SourceGuards
 from reaper.sweep.refused_jobs import causes_of
 
 DEFAULT_LIMIT = 50

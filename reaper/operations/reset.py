@@ -30,7 +30,7 @@ from reaper.operations.sources import create_one_off_source, create_one_off_sour
 from reaper.source import Source
 from reaper.source.kept_jobs import KeptTally
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.moments_of_reaps import bare_table
+from reaper.staleness.reap_moments import bare_table
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
 from reaper.sweep.listeners import SweepListener

@@ -15,7 +15,7 @@ from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
 from reaper.source.factory import SourceStores, create_source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.moments_of_reaps import bare_table, silent_tables
+from reaper.staleness.reap_moments import bare_table, silent_tables
 from reaper.sweep.contact_recorder import resume_downtime
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from reaper.model import DISTANT_PAST, Evidence, Verdict
 from reaper.profile import Profile
 from reaper.source.action_choice import action_name, takes_first
-from reaper.source.not_running import read_unmet, unmet_conditions
+from reaper.source.unmet_conditions import read_unmet, unmet_conditions
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias

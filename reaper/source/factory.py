@@ -17,8 +17,8 @@ from reaper.source import Source, SourceOptions, SpellingDecision
 from reaper.source.ending_cap import EndedLately, EndingCap
 from reaper.source.kept_jobs import JobHolds
 from reaper.staleness.future_signs import SeenStates
-from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, watched_tables
 from reaper.staleness.quiet_times import QuietTimes
+from reaper.staleness.reap_moments import ReapedRows, bare_table, watched_tables
 
 
 class SourceStores(NamedTuple):

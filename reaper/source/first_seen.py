@@ -10,7 +10,7 @@ from reaper.sql import expressions as sql
 from reaper.sql.keys import is_whole
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.first_seen import first_seen, name_of
-from reaper.staleness.moments_of_reaps import bare_table
+from reaper.staleness.reap_moments import bare_table
 from reaper.staleness.rule import Rule
 
 MAX_JOBS = 10_000

@@ -12,7 +12,7 @@ from reaper.errors import ReaperError, key_not_unique
 from reaper.model import Evidence, Key, Verdict
 from reaper.source.audit_trail import AuditEvent, audit_query, audit_tables, read_audits
 from reaper.source.evidence import evidence_query, read_evidence
-from reaper.source.own_writes import signs_without_reaps_query
+from reaper.source.reap_writes import signs_without_reaps_query
 from reaper.source.statements import SourceStatements
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters

@@ -38,7 +38,7 @@ from reaper.profile import Action, Related
 from reaper.source.deleted_rows import read_deleted_rows
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
 from reaper.source.kept_jobs import kept_by_hold, kept_by_kind
-from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
+from reaper.source.post_transition_state import MAX_FOLLOWED, PostTransition
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Candidate, key_and_version
 from reaper.source.transition.audit_event import AuditInfo

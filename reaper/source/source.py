@@ -25,8 +25,8 @@ from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import FutureSigns, JobHold, Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.columns import TableColumn
+from reaper.profile.name_spelling import Spelling
 from reaper.profile.related_tables import liveness_tables
-from reaper.profile.spelling import Spelling
 from reaper.source.audit_trail import AuditEvent
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.ending_cap import EndingCap
@@ -36,12 +36,12 @@ from reaper.source.future_signs import add_found, future_states
 from reaper.source.interrupted_jobs import Restart, interrupted_predicate
 from reaper.source.job_lookup import JobLookup
 from reaper.source.kept_jobs import JobHolds
-from reaper.source.local_columns import local_columns
-from reaper.source.local_signs import APART_SECONDS, LocalLook, describe_offset, known_after, look
-from reaper.source.post_transition import PostTransition
+from reaper.source.local_time_columns import local_columns
+from reaper.source.local_time_proof import APART_SECONDS, LocalLook, describe_offset, known_after, look
+from reaper.source.name_spelling_decision import SpellingDecision, read_spelling
+from reaper.source.post_transition_state import PostTransition
 from reaper.source.reap import Claim
 from reaper.source.slow_survey import rows_written, what_slows_survey
-from reaper.source.spelling_decision import SpellingDecision, read_spelling
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
 from reaper.source.table_changes import TableChanges, read_table_changes, reasons_not_to_follow
@@ -52,9 +52,9 @@ from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
-from reaper.staleness.moments_of_reaps import KeptReap, ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.quiet_times import ALWAYS_LOUD, QuietTimes
+from reaper.staleness.reap_moments import KeptReap, ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.unknown_moments import columns_without_zone
 
 _SPELLING_SECONDS = 10.0

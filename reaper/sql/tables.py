@@ -88,7 +88,7 @@ class ProfileTables:
     """The tables that one profile names, each with the columns that the profile names.
 
     `schemas` has the schema of each bare name, `identities` the identity of each table, as far as they are known (see
-    `reaper.profile.spelling.Spelling`).
+    `reaper.profile.name_spelling.Spelling`).
     """
 
     def __init__(

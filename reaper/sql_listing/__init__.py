@@ -1,7 +1,7 @@
 """`reaper sql`: the statements of one source as text, in the order of a sweep, and recipes for one job.
 
 For the statements no database is asked: a timestamp that a sweep takes from the database's clock is shown as its
-distance from now. The recipes (`reaper.sql_listing.recipes`) are for one job as it is.
+distance from now. The recipes (`reaper.sql_listing.manual_recipes`) are for one job as it is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from reaper.source import Source
 from reaper.source.evidence import evidence_query
 from reaper.source.first_seen import without_start_query
 from reaper.source.future_signs import future_states_query
-from reaper.source.local_signs import newest_signs_query, witnesses_looked_at
-from reaper.source.post_transition import clock_query, leaves_row, snapshot_query, state_query
+from reaper.source.local_time_proof import newest_signs_query, witnesses_looked_at
+from reaper.source.post_transition_state import clock_query, leaves_row, snapshot_query, state_query
 from reaper.source.survey import candidates_query, newly_spared_query, row_witnesses, signs_query
 from reaper.source.survey_counts import count_query, past_timeout_query
+from reaper.sql_listing.manual_recipes import Recipe, list_recipes
 from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
-from reaper.sql_listing.recipes import Recipe, list_recipes
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 from reaper.staleness.future_signs import witnesses_ahead
 from reaper.staleness.unknown_moments import columns_without_zone

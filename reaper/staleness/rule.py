@@ -45,7 +45,7 @@ from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import kind_limits, parameters
 from reaper.staleness.batch_children import BatchChildren, IsOfBatch
 from reaper.staleness.celery_liveness import CeleryLiveness
-from reaper.staleness.counted_signs import CountedSigns
+from reaper.staleness.effective_signs import CountedSigns
 from reaper.staleness.first_seen import first_seen
 from reaper.staleness.future_signs import may_be_ahead
 from reaper.staleness.kind_limits import KindLimits

@@ -29,7 +29,7 @@ from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
 from reaper.staleness.first_seen import first_seen
-from reaper.staleness.moments_of_reaps import is_audit_event, is_reapers, was_audited
+from reaper.staleness.reap_moments import is_audit_event, is_reapers, was_audited
 
 ROUGHLY_SECONDS = 3 * 3600.0
 """Clocks that are put back show local times again: by less than this."""

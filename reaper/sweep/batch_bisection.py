@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify
 from reaper.errors import LogBusy, PartialTransition
-from reaper.sweep.piece_size import SLOW_SECONDS, PieceSize
+from reaper.sweep.adaptive_batch_size import SLOW_SECONDS, PieceSize
 
 Item = TypeVar("Item")
 

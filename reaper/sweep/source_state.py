@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reaper.liveness import LivenessReport
 from reaper.model import Key
-from reaper.source.local_signs import LocalLook
+from reaper.source.local_time_proof import LocalLook
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import ReapedJobTracker
 from reaper.sweep.refused_jobs import RefusedJobs

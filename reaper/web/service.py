@@ -26,7 +26,7 @@ from reaper.scheduling.scheduler import State, Supervisor
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import SourceGuards, decisions, held_by
+from reaper.sweep.reasons_not_ended import SourceGuards, decisions, held_by
 from reaper.sweep.summary import sweep_summary
 from reaper.web.actions import AdminActions
 from reaper.web.read_cache import ReadCache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reaper.check import Level, Workload
-from reaper.grants.facts import facts_from_database
+from reaper.grants.catalog_facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.checks import PROTEA, only_problem, problems, protea_with

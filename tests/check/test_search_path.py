@@ -8,7 +8,7 @@ import pytest
 
 from reaper.check import Finding, Level
 from reaper.profile import Profile, resolve
-from reaper.profile.own_sql import LookedUpName, looked_up_names
+from reaper.profile.user_sql import LookedUpName, looked_up_names
 from tests.support.checks import execute, run_check
 from tests.support.overloads import TYPE_OF_AN_EXTENSION
 from tests.support.protea import Protea

@@ -6,7 +6,7 @@ import pytest
 
 from reaper.check import Level
 from reaper.profile import Insert
-from reaper.source.spelling_decision import SAMPLE_ROWS
+from reaper.source.name_spelling_decision import SAMPLE_ROWS
 from tests.support.checks import execute, only_problem, problems, profile_with_fix, protea_with, run_check
 from tests.support.commands import PROJECT
 

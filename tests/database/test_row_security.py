@@ -9,7 +9,7 @@ import pytest
 
 from reaper.check import Finding, Level, Workload, examine
 from reaper.errors import RowsHidden
-from reaper.grants.facts import facts_from_database
+from reaper.grants.catalog_facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.model import Outcome, Reason
 from reaper.operations import purge as purging

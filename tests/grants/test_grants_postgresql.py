@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from reaper.check import Level, Workload
-from reaper.grants.facts import facts_from_database
+from reaper.grants.catalog_facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.operations.purge import PurgeOptions, purge
 from reaper.profile import Profile, resolve

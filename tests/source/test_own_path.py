@@ -133,7 +133,7 @@ def test_values_of_an_extension_s_type_are_compared_by_its_own_operators(protea:
     assert source.lookup_schemas == ("public",) and protea.status(stale) == "failed"
 
 
-def test_own_sql_finds_names_in_the_schemas_of_the_profile_alone(app: Protea) -> None:
+def test_user_sql_finds_names_in_the_schemas_of_the_profile_alone(app: Protea) -> None:
     app.connection.execute("CREATE FUNCTION app.is_short(text) RETURNS boolean LANGUAGE sql RETURN length($1) < 9")
     job = {"running": {"where": [{"sql": "is_short({operation})"}]}}
     without, with_path = (

@@ -25,7 +25,7 @@ from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
 from reaper.profile import Profile, resolve
 from reaper.source import Source
-from reaper.source.local_signs import LocalLook
+from reaper.source.local_time_proof import LocalLook
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState

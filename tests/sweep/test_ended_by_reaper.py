@@ -16,7 +16,7 @@ from reaper.model import SweepReport
 from reaper.profile import Profile, resolve
 from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.moments_of_reaps import ReapedRows
+from reaper.staleness.reap_moments import ReapedRows
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState

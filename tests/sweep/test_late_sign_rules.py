@@ -10,7 +10,7 @@ import pytest
 from reaper.model import PostTransitionState
 from reaper.profile import resolve
 from reaper.source import Sign, Source, SourceOptions
-from reaper.source.post_transition import snapshot_query
+from reaper.source.post_transition_state import snapshot_query
 from reaper.sweep.late_signs import newer_than_transition
 from tests.support.late_sign_sweeps import Sweeps
 from tests.support.protea import HOUR, PATIENCE, thresholds

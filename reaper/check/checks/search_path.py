@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from reaper.check.context import CheckContext, listed
 from reaper.check.finding import Finding, error, note, warning
 from reaper.grants.missing import fired_triggers
-from reaper.profile.own_sql import LookedUpName, OwnSql, looked_up_names, own_sql
+from reaper.profile.user_sql import LookedUpName, UserSql, looked_up_names, user_sql
 from reaper.sql.tables import split_name
 
 _OWN = "pg_catalog"
@@ -24,7 +24,7 @@ def check_search_path(context: CheckContext) -> Iterator[Finding]:
     yield from _check_creators(context, path)
     yield from _check_absent_schemas(context)
     yield from _check_early_functions(context)
-    yield from _check_own_sql(context, path)
+    yield from _check_user_sql(context, path)
 
 
 # --- other roles -----------------------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ def _check_early_functions(context: CheckContext) -> Iterator[Finding]:
 # --- the user's own SQL ----------------------------------------------------------------------------------------------
 
 
-def _check_own_sql(context: CheckContext, path: Collection[str]) -> Iterator[Finding]:
-    names = {piece: list(dict.fromkeys(looked_up_names(piece.sql))) for piece in own_sql(context.profile)}
+def _check_user_sql(context: CheckContext, path: Collection[str]) -> Iterator[Finding]:
+    names = {piece: list(dict.fromkeys(looked_up_names(piece.sql))) for piece in user_sql(context.profile)}
     schemas = context.catalog.schemas_of({name for found in names.values() for name in found})
     for piece, found in names.items():
         for name in found:
@@ -104,7 +104,7 @@ def _check_own_sql(context: CheckContext, path: Collection[str]) -> Iterator[Fin
 
 
 def _check_name(
-    context: CheckContext, piece: OwnSql, name: LookedUpName, schemas: Collection[str], path: Collection[str]
+    context: CheckContext, piece: UserSql, name: LookedUpName, schemas: Collection[str], path: Collection[str]
 ) -> Iterator[Finding]:
     table = context.profile.jobs.table
     looked_into = [schema for schema in context.catalog.lookup_schemas if schema in schemas]

@@ -11,7 +11,7 @@ from reaper.check.finding import Finding, error, warning
 from reaper.common.time_zones import zone_name
 from reaper.model import StoredTime, TimestampFormat
 from reaper.profile.columns import TableColumn
-from reaper.source.local_columns import LocalColumn, local_columns
+from reaper.source.local_time_columns import LocalColumn, local_columns
 from reaper.staleness.unknown_moments import columns_without_zone
 
 

@@ -14,7 +14,7 @@ from reaper.model import JobHold, Verdict
 from reaper.operations.explain import Explanation
 from reaper.operations.fail import ExpectedStart, ManualEnd
 from reaper.operations.report import Report, ReportQuery
-from reaper.sweep.left_jobs import SourceGuards
+from reaper.sweep.reasons_not_ended import SourceGuards
 from reaper.web.api.dependencies import Audit, Audited, Service, any_text, changing_router
 from reaper.web.api.errors import Moved, conflict, problems
 from reaper.web.api.schemas import (

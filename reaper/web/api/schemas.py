@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from reaper.common import messages, reasons
 from reaper.common.json_values import to_jsonable
 from reaper.model import Evidence, JobCounts, LockHolder
-from reaper.sweep.left_jobs import Left, SourceGuards
+from reaper.sweep.reasons_not_ended import Left, SourceGuards
 
 LARGEST = 2**53 - 1
 """The largest number that every JSON library reads exactly."""

@@ -11,7 +11,7 @@ from reaper.common.messages import format_key
 from reaper.errors import ReaperError
 from reaper.model import FailedTransition, KeptJob, LockedCandidate, SweepReport
 from reaper.observers.history import SweepRecord
-from reaper.sweep.left_jobs import held_by
+from reaper.sweep.reasons_not_ended import held_by
 from reaper.web.api.dependencies import Audited, Service
 from reaper.web.api.dry_run_route import dry_run_router
 from reaper.web.api.errors import Ambiguous, problems

@@ -18,7 +18,7 @@ from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessC
 from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected
 from reaper.web.guard.connection_limits import CONNECTION, ClientConnection
 from reaper.web.guard.headers import secured
-from reaper.web.guard.json_spelling import spelled_out
+from reaper.web.guard.json_escaping import spelled_out
 from reaper.web.read_cache import CONNECTIONS
 
 BODY_SECONDS = 10.0

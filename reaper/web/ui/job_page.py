@@ -12,7 +12,7 @@ from reaper.model import Evidence, Verdict
 from reaper.observers.history import EndedRecord
 from reaper.operations.explain import Explanation
 from reaper.source.kept_jobs import kept_by_hold
-from reaper.sweep.left_jobs import Left
+from reaper.sweep.reasons_not_ended import Left
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, absolute, distance, duration, link, text, visible
 from reaper.web.ui.history_rows import EndedRow, LateRow, ended_row, late_row

@@ -10,7 +10,7 @@ from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import UNGUARDED, LeftReason, SourceGuards, held_by
+from reaper.sweep.reasons_not_ended import UNGUARDED, LeftReason, SourceGuards, held_by
 from reaper.web.service import SourceStatus, source_guards
 from reaper.web.ui.formatting import duration, visible
 

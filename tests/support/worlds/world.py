@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from reaper.check import Workload
-from reaper.grants.facts import facts_from_database
+from reaper.grants.catalog_facts import facts_from_database
 from reaper.grants.statements import Grants, grants_for
 from reaper.model import Evidence, SweepReport
 from reaper.profile import resolve

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from reaper.check.finding import Finding, warning
 from reaper.common import messages
 from reaper.model import Evidence
-from reaper.sweep.left_jobs import Left, LeftReason
+from reaper.sweep.reasons_not_ended import Left, LeftReason
 
 
-def check_left_jobs(table: str, stale: int, jobs: Sequence[tuple[Evidence, Sequence[Left]]]) -> Iterator[Finding]:
+def check_jobs_not_ended(table: str, stale: int, jobs: Sequence[tuple[Evidence, Sequence[Left]]]) -> Iterator[Finding]:
     """One finding for each reason. `jobs` are the first of the silent ones, each with why it is left; `stale` counts
     the stale jobs of the source.
     """

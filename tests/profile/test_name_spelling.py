@@ -9,8 +9,8 @@ import pytest
 
 from reaper.errors import SpellingUnclear
 from reaper.profile import Profile, resolve, shipped
+from reaper.profile.name_spelling import SampledColumn, Spelling, spelling_of
 from reaper.profile.real_tables import RealColumn, RealTable, listed_values
-from reaper.profile.spelling import SampledColumn, Spelling, spelling_of
 
 QUEUE: Mapping[str, Any] = {
     "jobs": {

@@ -12,7 +12,7 @@ from reaper.profile.sql_template import pieces
 from reaper.profile.values import Sql, walk_values
 
 
-class OwnSql(NamedTuple):
+class UserSql(NamedTuple):
     """A piece of the user's SQL, without its braces. `place` is its key in the file."""
 
     place: str
@@ -29,17 +29,17 @@ class LookedUpName(NamedTuple):
     name: str
 
 
-def own_sql(profile: Profile) -> Iterator[OwnSql]:
+def user_sql(profile: Profile) -> Iterator[UserSql]:
     """Every piece, in the order of the file's keys."""
     for place, _, conditions in condition_sets(profile):
         for n, condition in enumerate(conditions):
             if condition.sql is not None:
-                yield OwnSql(f"{place}.{n}.sql", _without_braces(condition.sql))
+                yield UserSql(f"{place}.{n}.sql", _without_braces(condition.sql))
     for name, action in profile.actions.items():
         for value in action.values():
             for part in walk_values(value):
                 if isinstance(part, Sql):
-                    yield OwnSql(f"actions.{name}", _without_braces(part.sql))
+                    yield UserSql(f"actions.{name}", _without_braces(part.sql))
 
 
 def _without_braces(template: str) -> str:

@@ -14,8 +14,8 @@ from reaper.catalog.session import open_catalog
 from reaper.catalog.tables import NO_PRIVILEGES, NO_PRIVILEGES_MARIADB, Table, table_from_profile
 from reaper.database.dialect import dialect_of
 from reaper.profile import Profile
-from reaper.profile.spelling import without_optional_inserts
-from reaper.source.spelling_decision import read_spelling
+from reaper.profile.name_spelling import without_optional_inserts
+from reaper.source.name_spelling_decision import read_spelling
 from reaper.sql.tables import split_name
 
 

@@ -13,7 +13,7 @@ from reaper.operations.guards import describe_halt
 from reaper.operations.halt_reading import HaltReader
 from reaper.source import Source
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.left_jobs import SourceGuards, decisions, held_by
+from reaper.sweep.reasons_not_ended import SourceGuards, decisions, held_by
 
 
 def command_guards(settings: Settings, source: Source, census: JobCounts | None) -> SourceGuards:

@@ -14,7 +14,7 @@ from sqlalchemy import Executable, Row, String, func, select, union
 
 from reaper.database.dialect import Dialect
 from reaper.profile import Profile
-from reaper.profile.spelling import SampledColumn, Spelling, spelling_of
+from reaper.profile.name_spelling import SampledColumn, Spelling, spelling_of
 from reaper.sql import expressions as sql
 from reaper.sql.tables import reserved_alias, table_of
 

@@ -11,7 +11,7 @@ from reaper.errors import DatabaseUnavailable, SpellingUnclear
 from reaper.model import Outcome, SweepReport
 from reaper.profile import Profile, resolve
 from reaper.source import Source, SpellingDecision
-from reaper.source.spelling_decision import SAMPLE_ROWS
+from reaper.source.name_spelling_decision import SAMPLE_ROWS
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions

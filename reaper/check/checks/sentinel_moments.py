@@ -17,7 +17,7 @@ _ROWS = 1_000
 _MOST_JOBS = 100
 
 
-def check_none_moments(context: CheckContext) -> Iterator[Finding]:
+def check_sentinel_moments(context: CheckContext) -> Iterator[Finding]:
     """Finds nothing where a table is missing or may not be read: other checks report that."""
     profile, starts = context.profile, [(context.profile.jobs.table, name) for name in context.profile.jobs.started]
     signs = [column for witness in profile.alive for column in columns_of_witness(profile, witness)]

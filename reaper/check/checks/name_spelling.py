@@ -9,7 +9,7 @@ from reaper.check.finding import Finding, error, note
 from reaper.database.dialect import Dialect
 from reaper.errors import SpellingUnclear
 from reaper.profile import Profile
-from reaper.source.spelling_decision import read_spelling
+from reaper.source.name_spelling_decision import read_spelling
 
 
 def check_spelling(
