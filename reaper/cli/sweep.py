@@ -95,7 +95,7 @@ def command(
 
 
 @dataclass(frozen=True, slots=True)
-class SweepsDone:
+class SweepResults:
     """The sweeps of some sources, as far as Ctrl-C let them."""
 
     swept: Sequence[tuple[SweepReport, ProgressListener]]
@@ -127,7 +127,7 @@ class SweepRun:
     passes: GuardPasses
     force: bool
 
-    def sweep(self, *, dry_run: bool, named: SweepsDone | None = None) -> SweepsDone:
+    def sweep(self, *, dry_run: bool, named: SweepResults | None = None) -> SweepResults:
         """`named`: the preview whose number was in the question."""
         options = replace(self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run), force=self.force)
         interrupt, released = InterruptHandler(changes=not dry_run), named.stale if named else {}
@@ -135,9 +135,9 @@ class SweepRun:
             swept = sweep_each(
                 self.settings, self.sources, options, interrupt, asked=self.asked, passes=self.passes, released=released
             )
-        return SweepsDone(swept, bool(interrupt.requested()))
+        return SweepResults(swept, bool(interrupt.requested()))
 
-    def print(self, done: SweepsDone, *, stderr: bool = False) -> None:
+    def print(self, done: SweepResults, *, stderr: bool = False) -> None:
         console = make_console(stderr=stderr)
         for report, watched in done.swept:
             print_report(

@@ -45,7 +45,7 @@ class Sweeps:
 
     def reaps(self, jobs: int = 1) -> None:
         report = self.once()
-        assert (report.error, report.failures, report.reaped, list(report.late)) == (None, (), jobs, [])
+        assert (report.error, report.failures, report.reaped, list(report.late)) == (None, (), jobs, []), report
 
     def late(self) -> list[LateSign]:
         report = self.once()
