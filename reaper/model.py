@@ -94,13 +94,15 @@ class KindThresholds:
 class Thresholds:
     """The thresholds of one source: its own or the defaults, and those of single kinds.
 
-    Of the timeouts in jobs' own rows, only those longer than `row_timeouts_above`, in seconds, count.
+    Of the timeouts and stall windows in jobs' own rows, only those longer than `row_timeouts_above` and
+    `row_stalls_above`, in seconds, count.
     """
 
     timeout: Threshold
     stall: Threshold
     kinds: Mapping[str, KindThresholds] = field(default_factory=dict)
     row_timeouts_above: float = 0.0
+    row_stalls_above: float = 0.0
 
     @property
     def shortest_timeout_seconds(self) -> float:
@@ -119,7 +121,7 @@ class Thresholds:
             for kind, own in self.kinds.items()
         }
         longer = {kind: own for kind, own in kinds.items() if own.timeout or own.stall}
-        return Thresholds(timeout, stall, longer, timeout.seconds)
+        return Thresholds(timeout, stall, longer, timeout.seconds, stall.seconds)
 
     def timeout_of(self, kind: str | None) -> Threshold:
         of_kind = self.kinds.get(kind) if kind is not None else None

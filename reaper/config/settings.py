@@ -95,7 +95,7 @@ class SourceSettings:
     @property
     def longest_timeout(self) -> float:
         """The longest timeout of its jobs, in seconds; infinite where a job's row may have one of its own."""
-        if self.profile.limits is not None:
+        if self.profile.limits is not None and self.profile.limits.timeout is not None:
             return float("inf")
         kinds = (limits.timeout for limits in self.thresholds.kinds.values())
         return max(limit.seconds for limit in (self.thresholds.timeout, *kinds) if limit is not None)

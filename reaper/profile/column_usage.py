@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from reaper.profile import Condition, First, Insert, Now, Profile, Scalar, Update, Value
 from reaper.profile.columns import columns_evaluated
+from reaper.profile.conditions import OtherColumn, single_conditions
 from reaper.profile.related_tables import condition_sets
 from reaper.profile.values import is_moment_of_transition, is_variable
 
@@ -60,18 +61,17 @@ def comparisons(profile: Profile) -> Iterator[Comparison]:
             yield from (Comparison(f"jobs.log.{name}", jobs.table, jobs.log.type, value) for value in types)
     for place, table, table_conditions in condition_sets(profile):
         for n, condition in enumerate(table_conditions):
-            for operator, bound in _bounds(condition):
-                if condition.column and not isinstance(bound, Now):
-                    yield Comparison(f"{place}.{n}.{operator}", table, condition.column, bound)
+            for part, single in single_conditions(condition):
+                for operator, value in _values_compared(single):
+                    if single.column:
+                        yield Comparison(f"{place}.{n}{part}.{operator}", table, single.column, value)
 
 
-def _bounds(condition: Condition) -> Iterator[tuple[str, Now | Scalar]]:
+def _values_compared(condition: Condition) -> Iterator[tuple[str, Scalar]]:
     yield from (("in", value) for value in condition.values or ())
     yield from (("not_in", value) for value in condition.not_in or ())
-    if condition.less_than is not None:
-        yield "less_than", condition.less_than
-    if condition.greater_than is not None:
-        yield "greater_than", condition.greater_than
+    if condition.bound is not None and not isinstance(condition.bound, Now | OtherColumn):
+        yield "greater_than" if condition.less_than is None else "less_than", condition.bound
 
 
 def row_writes(profile: Profile) -> Iterator[RowWrite]:
@@ -124,8 +124,9 @@ def _timestamps_read(profile: Profile) -> Iterator[tuple[str, str]]:
     yield from ((jobs.table, name) for name in job_columns)
     for _, table, conditions in condition_sets(profile):
         for condition in conditions:
-            if condition.column and isinstance(condition.less_than or condition.greater_than, Now):
-                yield table, condition.column
+            for _, single in single_conditions(condition):
+                if single.column and isinstance(single.bound, Now):
+                    yield table, single.column
 
 
 def _timestamps_written(profile: Profile) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reaper.profile.actions import Action, Delete, Insert, Update
 from reaper.profile.audit_events import audit_inserts, columns_that_find
-from reaper.profile.conditions import Condition, Related
+from reaper.profile.conditions import Condition, OtherColumn, Related, single_conditions
 from reaper.profile.related_tables import related_rows
 from reaper.profile.sql_template import columns_in
 from reaper.profile.values import FromColumn, Next, Sql, walk_values
@@ -56,10 +56,13 @@ def columns_copied_by(action: Action) -> Iterator[str]:
 def condition_columns(conditions: Iterable[Condition]) -> Iterator[str]:
     """The columns in conditions."""
     for condition in conditions:
-        if condition.column is not None:
-            yield condition.column
-        if condition.sql is not None:
-            yield from columns_in(condition.sql)
+        for _, single in single_conditions(condition):
+            if single.column is not None:
+                yield single.column
+            if isinstance(single.bound, OtherColumn):
+                yield single.bound.column
+            if single.sql is not None:
+                yield from columns_in(single.sql)
 
 
 def _by_table(profile: Profile, pairs: Iterable[TableColumn]) -> dict[str, set[str]]:
@@ -93,7 +96,7 @@ def _columns_of_jobs(profile: Profile) -> Iterator[str]:
     if jobs.log:
         named += [jobs.log.type, jobs.log.order]
     if profile.limits:
-        named.append(profile.limits.timeout.column)
+        named += profile.limits.columns.values()
     if profile.attempts:
         named += [profile.attempts.column, profile.attempts.limit_column]
     yield from (*jobs.key, *jobs.started, *jobs.claim, *(name for name in named if name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -18,14 +18,25 @@ class Now(ProfileModel):
     name: Annotated[Literal["now"], Field(alias="is")]
 
 
-SCALAR, NOW = "(scalar)", "(now)"
+class OtherColumn(ProfileModel):
+    """Another column of the same row."""
+
+    column: Name
 
 
-def _moment_form(value: object) -> str:
+SCALAR, NOW, OTHER_COLUMN = "(scalar)", "(now)", "(other column)"
+
+
+def _bound_form(value: object) -> str:
+    if isinstance(value, OtherColumn) or (isinstance(value, dict) and "column" in value):
+        return OTHER_COLUMN
     return NOW if isinstance(value, (dict, Now)) else SCALAR
 
 
-Bound = Annotated[Annotated[Now, Tag(NOW)] | Annotated[Plain, Tag(SCALAR)], Discriminator(_moment_form)]
+Bound = Annotated[
+    Annotated[Now, Tag(NOW)] | Annotated[OtherColumn, Tag(OTHER_COLUMN)] | Annotated[Plain, Tag(SCALAR)],
+    Discriminator(_bound_form),
+]
 """The value that a column is compared with."""
 
 
@@ -47,7 +58,8 @@ def _with_null_among_values(given: Any) -> Any:
 
 
 class Condition(ProfileModel):
-    """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone.
+    """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone; or
+    `any_of` alone, which is met where one of these conditions is.
 
     `or_null`: whether NULL meets `in` or `not_in`. None is as false, but it was not said.
     In `sql`, `{name}` is a column of the row, and `{{` is a brace. `otherwise` says in words, about a job that the
@@ -63,6 +75,7 @@ class Condition(ProfileModel):
     sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
     otherwise: Label | None = None
     or_null: Annotated[bool | None, Field(strict=True)] = None
+    any_of: Annotated[tuple[Condition, ...] | None, Field(min_length=2)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,12 +84,27 @@ class Condition(ProfileModel):
 
     @model_validator(mode="after")
     def _one_question(self) -> Condition:
-        exactly_one(self, "values", "not_in", "null", "less_than", "greater_than", "sql")
+        exactly_one(self, "values", "not_in", "null", "less_than", "greater_than", "sql", "any_of")
         if self.or_null is not None and self.values is None and self.not_in is None:
             raise ValueError("'or_null' requires 'in' or 'not_in'")
-        if (self.column is None) == (self.sql is None):
-            raise ValueError("expected 'column' and one question about it, or 'sql' alone")
+        if (self.column is None) != (self.sql is not None or self.any_of is not None):
+            raise ValueError("expected 'column' and one question about it, or 'sql' alone, or 'any_of' alone")
+        if any(part.any_of for part in self.any_of or ()):
+            raise ValueError("'any_of' cannot stand inside 'any_of': list all of the conditions in one")
         return self
+
+    @property
+    def bound(self) -> Bound | None:
+        """What the column is less or greater than; None for another question."""
+        return self.less_than if self.less_than is not None else self.greater_than
+
+
+def single_conditions(condition: Condition) -> Iterator[tuple[str, Condition]]:
+    """The condition itself, or those of its `any_of`: each with what it adds to the key in the file."""
+    if condition.any_of is None:
+        yield "", condition
+    for n, part in enumerate(condition.any_of or ()):
+        yield f".any_of.{n}", part
 
 
 Conditions = tuple[Condition, ...]

@@ -89,10 +89,16 @@ def running_columns_left_to_the_database(profile: Profile, action: Action) -> fr
 
 def _holds_after(condition: Condition, assign: Any) -> bool | None:
     """Whether a condition that was met is met after the change; None where that is unknown."""
-    if condition.sql is not None:
-        return None if set(condition_columns([condition])) & set(assign) else True
-    if condition.column not in assign:
+    changed = set(condition_columns([condition])) & set(assign)
+    if not changed:
         return True
+    if condition.any_of is not None:
+        # Which of them were met is unknown. One that is not changed may have been, or not.
+        after = [_holds_after(part, assign) for part in condition.any_of if set(condition_columns([part])) & changed]
+        none_left = len(after) == len(condition.any_of) and not any(holds is not False for holds in after)
+        return True if True in after else False if none_left else None
+    if condition.sql is not None or condition.column not in assign:
+        return None
     value = assign[condition.column]
     if is_variable(value, "null"):
         return condition.null == "null" or bool(condition.or_null)
@@ -116,7 +122,7 @@ def _meets(value: Any, condition: Condition) -> bool | None:
 
 def _contradict(a: Condition, b: Condition) -> bool | None:
     """Whether no row can meet both; None where that is unknown. False for conditions on different columns."""
-    if a.sql is not None or b.sql is not None:
+    if a.column is None or b.column is None:
         return None
     if a.column != b.column:
         return False

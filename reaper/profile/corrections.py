@@ -171,8 +171,15 @@ class _ProfileCorrector:
             new["column"] = self.corrections.column(table, column)
             for name in ("in", "not_in", "less_than", "greater_than"):
                 if name in old:
-                    new[name] = self._values_of(table, column, old[name])
+                    new[name] = self._bound(table, column, old[name])
+        if "any_of" in old:
+            new["any_of"] = [self._condition(table, part) for part in old["any_of"]]
         return new
+
+    def _bound(self, table: str, column: str, old: Any) -> Any:
+        if isinstance(old, Mapping) and "column" in old:
+            return {"column": self.corrections.column(table, old["column"])}
+        return self._values_of(table, column, old)
 
     def _assigned(self, table: str, old: Mapping[str, Any]) -> dict[str, Any]:
         return {self.corrections.column(table, name): self._value(table, name, value) for name, value in old.items()}

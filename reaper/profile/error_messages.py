@@ -13,15 +13,15 @@ from reaper.common.suggestions import did_you_mean, nearest
 from reaper.errors import InconsistentProfile
 from reaper.profile.actions import STEPS
 from reaper.profile.base import listed, one_of
-from reaper.profile.conditions import NOW, SCALAR, Now
+from reaper.profile.conditions import NOW, OTHER_COLUMN, SCALAR, Now, OtherColumn
 from reaper.profile.profile import Profile
 from reaper.profile.values import FORMS, LITERAL
 
-_ARMS = frozenset({*FORMS, *STEPS, LITERAL, NOW, SCALAR, "[key]"})
+_ARMS = frozenset({*FORMS, *STEPS, LITERAL, NOW, OTHER_COLUMN, SCALAR, "[key]"})
 _NOUNS = {
     **dict.fromkeys(("key", "started", "at", "job", "parent"), "name"),
     **dict.fromkeys(("set", "values", "match"), "column"),
-    "where": "condition",
+    **dict.fromkeys(("where", "any_of"), "condition"),
     "json": "member",
 }
 
@@ -129,7 +129,7 @@ def _quoted(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-_TAGGED: Mapping[str, type[BaseModel]] = {**FORMS, **STEPS, NOW: Now}
+_TAGGED: Mapping[str, type[BaseModel]] = {**FORMS, **STEPS, NOW: Now, OTHER_COLUMN: OtherColumn}
 
 
 def heads(discriminator: str) -> list[str]:

@@ -65,8 +65,8 @@ class JobMapping(ProfileModel):
         return (self.running.column if self.running else None) or self.status
 
 
-class TimeoutColumn(ProfileModel):
-    """The column with a job's own timeout, in `unit`. NULL: that of the kind, the source or the default applies.
+class LimitColumn(ProfileModel):
+    """The column with a job's own threshold, in `unit`. NULL: that of the kind, the source or the default applies.
 
     A column of intervals needs no unit.
     """
@@ -81,9 +81,22 @@ class TimeoutColumn(ProfileModel):
 
 
 class Limits(ProfileModel):
-    """Thresholds in the job's own row."""
+    """Thresholds in the job's own row: how long it may run, and how long it may be silent."""
 
-    timeout: TimeoutColumn
+    timeout: LimitColumn | None = None
+    stall: LimitColumn | None = None
+
+    @model_validator(mode="after")
+    def _has_limit(self) -> Limits:
+        if self.timeout is None and self.stall is None:
+            raise ValueError("expected 'timeout', 'stall' or both")
+        return self
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The columns, by the names of the limits."""
+        limits = {"timeout": self.timeout, "stall": self.stall}
+        return {name: limit.column for name, limit in limits.items() if limit is not None}
 
 
 class PurgeRules(ProfileModel):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from reaper.profile.conditions import single_conditions
 from reaper.profile.profile import Profile
 from reaper.profile.related_tables import condition_sets
 from reaper.profile.sql_template import pieces
@@ -33,8 +34,9 @@ def user_sql(profile: Profile) -> Iterator[UserSql]:
     """Every piece, in the order of the file's keys."""
     for place, _, conditions in condition_sets(profile):
         for n, condition in enumerate(conditions):
-            if condition.sql is not None:
-                yield UserSql(f"{place}.{n}.sql", _without_braces(condition.sql))
+            for part, single in single_conditions(condition):
+                if single.sql is not None:
+                    yield UserSql(f"{place}.{n}{part}.sql", _without_braces(single.sql))
     for name, action in profile.actions.items():
         for value in action.values():
             for part in walk_values(value):

@@ -217,7 +217,7 @@ def _stale(rule: Rule, read: Callable[[FromClause], Sequence[Element]]) -> Selec
     # OFFSET has PostgreSQL plan it by itself. Else it expects few jobs to be left of all conditions together, and looks
     # up the signs of each running job.
     few = first.suffix_with("OFFSET 0", dialect="postgresql").subquery(reserved_alias("maybe_stale"))
-    cutoff, key = rule.earlier_cutoff, rule.tables.profile.jobs.key
+    cutoff, key = rule.cutoff_to_ask(few), rule.tables.profile.jobs.key
     # Without a key, a job of which all is known has no signs that could be looked up.
     known = [case((cutoff.is_not(None), few.c[name])) if name in key else few.c[name] for name in names]
     columns = [column.label(name) for name, column in zip(names, known, strict=True)]
@@ -278,7 +278,7 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
     # Not every column that the profile names: the role need not be able to read those that are only written.
     columns = [jobs.c[name] for name in sorted(columns_judged(tables.profile))]
     running = tables.search_condition(jobs), tables.running(jobs)
-    newly_past = select(*columns).select_from(rule.from_jobs(jobs)).where(*running, *newly_past_timeout(rule))
+    newly_past = select(*columns).select_from(rule.with_timeouts(jobs)).where(*running, *newly_past_timeout(rule))
     oldest = newly_past.order_by(rule.started(jobs)).limit(sql.parameter(MAX_READ, Integer()))
     oldest_jobs = oldest.cte(reserved_alias("oldest")).prefix_with("MATERIALIZED", dialect="postgresql")
     of_few = _of_few(rule, oldest_jobs)

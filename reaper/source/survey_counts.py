@@ -34,7 +34,7 @@ def past_timeout_query(rule: Rule) -> Select[Any]:
     """Counts the running jobs past their timeout, and those past it only since before."""
     jobs = rule.tables.jobs
     may_be_past = rule.started(jobs) < rule.newest_started_before
-    return select(*_past(rule)).select_from(rule.from_jobs(jobs)).where(*_is_running(rule), may_be_past)
+    return select(*_past(rule)).select_from(rule.with_timeouts(jobs)).where(*_is_running(rule), may_be_past)
 
 
 def newly_past_timeout(rule: Rule) -> list[ColumnElement[bool]]:
@@ -63,7 +63,7 @@ def _of_jobs(rule: Rule) -> Select[Any]:
         *_without_start(rule),
         literal(0, Integer).label(_UNDECIDED),
     ]
-    return select(*columns).select_from(rule.from_jobs(jobs)).where(*_is_running(rule))
+    return select(*columns).select_from(rule.with_timeouts(jobs)).where(*_is_running(rule))
 
 
 def _of_kinds(rule: Rule) -> Select[Any]:

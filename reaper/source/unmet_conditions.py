@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, String, case, func, literal, not_
 
-from reaper.profile import Condition, Conditions, Now, Related, Scalar
+from reaper.profile import Condition, Conditions, Now, Related
+from reaper.profile.conditions import Bound, OtherColumn
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import holds
 from reaper.sql.expressions import Element
@@ -54,25 +55,35 @@ def _contrary(condition: Condition, jobs: FromClause) -> Element:
         return literal(condition.otherwise, String)
     if condition.sql is not None:
         return literal(f"the condition {condition.sql[:_LONGEST_SQL]} does not hold", String)
+    if condition.any_of is not None:
+        parts = [_contrary(part, jobs) for part in condition.any_of]
+        return sql.concat(parts[0], *(piece for part in parts[1:] for piece in (" and ", part)))
     name = condition.column or ""
     value = sql.shortened(sql.text_of(jobs.c[name]))
     if condition.null == "not null":
         return literal(f"its {name} is not set", String)
-    is_set = sql.concat(f"its {name} is set (", value, ")") if condition.null else _is(name, value, condition)
+    is_set = sql.concat(f"its {name} is set (", value, ")") if condition.null else _is(name, value, condition, jobs)
     return case((jobs.c[name].is_(None), literal(f"its {name} is not set", String)), else_=is_set)
 
 
-def _is(name: str, value: Element, condition: Condition) -> Element:
-    bound = condition.less_than if condition.less_than is not None else condition.greater_than
+def _is(name: str, value: Element, condition: Condition, jobs: FromClause) -> Element:
+    bound = condition.bound
     if bound is None:
         return sql.concat(f"its {name} is ", value)
     order = "earlier than" if condition.less_than is not None else "later than"
     if not isinstance(bound, Now):
         order = "less than" if condition.less_than is not None else "greater than"
-    return sql.concat(f"its {name} is ", value, f", not {order} {_words(bound)}")
+    is_not = sql.concat(f"its {name} is ", value, f", not {order} {_words(bound)}")
+    if not isinstance(bound, OtherColumn):
+        return is_not
+    other = jobs.c[bound.column]
+    not_set = literal(f"its {bound.column} is not set", String)
+    return case((other.is_(None), not_set), else_=sql.concat(is_not, " (", sql.shortened(sql.text_of(other)), ")"))
 
 
-def _words(bound: Now | Scalar) -> str:
+def _words(bound: Bound) -> str:
+    if isinstance(bound, OtherColumn):
+        return bound.column
     return "now" if isinstance(bound, Now) else str(bound)
 
 
@@ -94,6 +105,8 @@ def _which(conditions: Conditions) -> str:
 def _described(condition: Condition) -> str:
     if condition.sql is not None:
         return condition.sql[:_LONGEST_SQL]
+    if condition.any_of is not None:
+        return f"({' or '.join(_described(part) for part in condition.any_of)})"
     name = condition.column
     null = ["NULL"] if condition.or_null else []
     if condition.values is not None:
@@ -102,6 +115,5 @@ def _described(condition: Condition) -> str:
         return f"{name} other than {' or '.join(map(str, condition.not_in))}{''.join(f', or {word}' for word in null)}"
     if condition.null is not None:
         return f"{name} {'not set' if condition.null == 'null' else 'set'}"
-    if condition.less_than is not None:
-        return f"{name} less than {_words(condition.less_than)}"
-    return f"{name} greater than {_words(condition.greater_than) if condition.greater_than is not None else ''}"
+    order = "less" if condition.less_than is not None else "greater"
+    return f"{name} {order} than {'' if condition.bound is None else _words(condition.bound)}"

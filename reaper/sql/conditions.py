@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, FromClause, and_, or_, true
 
 from reaper.model import StoredTime
 from reaper.profile import Condition, Conditions, Now, Scalar
+from reaper.profile.conditions import OtherColumn
 from reaper.profile.sql_template import pieces
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
@@ -40,21 +41,32 @@ def holds(condition: Condition, row: FromClause, time_of: TimeOf) -> ColumnEleme
     """One condition holds for a row; NULL where it compares with NULL."""
     if condition.sql is not None:
         return fill_template(condition.sql, row)
+    if condition.any_of is not None:
+        return or_(*(holds(part, row, time_of) for part in condition.any_of))
     column: Element = row.c[condition.column or ""]
     if condition.values is not None or condition.not_in is not None:
         met = _meets_list(column, condition)
         return or_(met, column.is_(None)) if condition.or_null else met
     if condition.null is not None:
         return column.is_(None) if condition.null == "null" else column.is_not(None)
-    if condition.less_than is not None:
-        return column < _operand(condition, condition.less_than, time_of)
-    return column > _operand(condition, condition.greater_than, time_of)
+    if isinstance(condition.bound, OtherColumn):
+        column, other = _as_comparable(condition.column or "", condition.bound.column, row, time_of)
+        return column < other if condition.less_than is not None else column > other
+    operand = _operand(condition, condition.bound, time_of)
+    return column < operand if condition.less_than is not None else column > operand
 
 
 def _meets_list(column: Element, condition: Condition) -> ColumnElement[bool]:
     if condition.values is not None:
         return is_one_of(column, condition.values)
     return column.not_in([sql.untyped(value) for value in condition.not_in or ()])
+
+
+def _as_comparable(one: str, other: str, row: FromClause, time_of: TimeOf) -> list[Element]:
+    """Two columns as they are stored; where they store moments in different ways, the moments."""
+    stored = [(row.c[name], time_of(name)) for name in (one, other)]
+    same = stored[0][1] == stored[1][1]
+    return [column if same else sql.exact_instant(column, time) for column, time in stored]
 
 
 def _operand(condition: Condition, value: Now | Scalar | None, time_of: TimeOf) -> Element:

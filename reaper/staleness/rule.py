@@ -14,23 +14,19 @@ clock, which are parameters: see `reaper.staleness.parameters`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Float,
     FromClause,
-    Numeric,
     String,
     and_,
     case,
-    cast,
     func,
     literal,
-    literal_column,
     not_,
-    null,
     or_,
     select,
 )
@@ -39,6 +35,7 @@ from reaper.common.durations import format_duration
 from reaper.common.messages import FIRST_SEEN
 from reaper.model import Verdict
 from reaper.profile import Witness
+from reaper.profile.profile import LimitColumn
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
@@ -49,12 +46,13 @@ from reaper.staleness.effective_signs import CountedSigns
 from reaper.staleness.first_seen import first_seen
 from reaper.staleness.future_signs import may_be_ahead
 from reaper.staleness.kind_limits import KindLimits
+from reaper.staleness.own_limits import own_limit
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
+from reaper.staleness.silence_cutoffs import SilenceCutoffs
 from reaper.staleness.unknown_moments import UnknownMoments
 
-_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 1e-3, 1e10
-"""What a timeout in a job's own row may be, in seconds."""
+_OWN_STALL = reserved_alias("own_stall")
 
 START = "start"
 """The witness of a job that has shown no sign of life since its start."""
@@ -142,29 +140,33 @@ class Rule:
 
     @property
     def limits_vary(self) -> bool:
-        """Whether jobs of different kinds have different limits."""
-        return self._kind_limits is not None
+        """Whether jobs of different kinds have different limits, or jobs have stall windows of their own."""
+        return self._kind_limits is not None or self._own_stall_column is not None
 
     @property
     def limits_are_of_kinds(self) -> bool:
-        """Whether they have, and no job has a timeout of its own."""
-        return self.limits_vary and self.tables.profile.limits is None
+        """Whether kinds have, and no job has a timeout of its own."""
+        return self._kind_limits is not None and self._own_timeout_column is None
 
     def may_be_stale(self, jobs: FromClause) -> ColumnElement[bool]:
         """Holds for each stale job, and asks for no kind: it is stale by the shortest thresholds.
 
-        For a survey: the planner knows how many signs there are since one moment, but not since one for each job.
+        For a survey: the planner knows how many signs there are since one moment, but not since one for each job. Where
+        jobs have stall windows of their own, there is no shortest one: then nothing is asked about signs.
         """
         past_timeout = and_(self.tables.running(jobs), self._started_before(jobs, self.newest_started_before))
+        if self._own_stall_column is not None:
+            return and_(past_timeout, not_(self.unknown(jobs)))
         newest_cutoff = sql.instant_parameter(parameters.NEWEST_CUTOFF)
         return and_(past_timeout, self._silent_since(jobs, newest_cutoff, of_all=True))
 
-    @property
-    def earlier_cutoff(self) -> Element:
-        """The cutoff of the job's kind; NULL for the shortest stall window, by which `may_be_stale` has judged.
+    def cutoff_to_ask(self, jobs: FromClause) -> Element:
+        """The cutoff of the job; NULL for that of the shortest stall window, by which `may_be_stale` has judged.
 
         For statements that read from `from_jobs`.
         """
+        if self._own_stall_column is not None:
+            return self._cutoff(jobs)
         default = sql.instant_parameter(parameters.CUTOFF)
         return kind_limits.earlier(default) if self._kind_limits is None else self._kind_limits.earlier_cutoff(default)
 
@@ -175,7 +177,7 @@ class Rule:
 
     def silent(self, jobs: FromClause) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
-        return self._silent_since(jobs, self._cutoff, of_all=not self.limits_vary)
+        return self._silent_since(jobs, self._cutoff(jobs), of_all=not self.limits_vary)
 
     def _silent_since(self, jobs: FromClause, cutoff: Element, *, of_all: bool) -> ColumnElement[bool]:
         """`of_all`: the cutoff is the same for all jobs."""
@@ -190,7 +192,7 @@ class Rule:
 
         For a few rows of many: the planner cannot answer it by reading all signs since the cutoff.
         """
-        return or_(self.last_sign(jobs) >= self._cutoff, self.unknown(jobs))
+        return or_(self.last_sign(jobs) >= self._cutoff(jobs), self.unknown(jobs))
 
     def last_sign(self, jobs: FromClause) -> Element:
         """The newest sign of life, else the start."""
@@ -316,16 +318,7 @@ class Rule:
 
         For statements that read from `from_jobs`, in words.
         """
-        stall = self._thresholds.stall
-        return {
-            **self._timeout(jobs),
-            "stall_words": self._limit(kind_limits.STALL_WORDS, literal(format_duration(stall.seconds), String)),
-            "stall_seconds": self._limit(kind_limits.STALL_SECONDS, literal(stall.seconds, Float)),
-            "stall_from": self._limit(kind_limits.STALL_FROM, literal(stall.origin, String)),
-            "audible_since": self._cutoff,
-            "floor": self._limit(kind_limits.FLOOR, sql.instant_parameter(parameters.FLOOR)),
-            "estimate": self._limit(kind_limits.ESTIMATE, sql.instant_parameter(parameters.ESTIMATE)),
-        }
+        return {**self._timeout(jobs), **self._stall(jobs)}
 
     def _timeout(self, jobs: FromClause) -> dict[str, Element]:
         """The timeout in the job's own row, else that of its kind, else that of the source."""
@@ -335,42 +328,75 @@ class Rule:
             "timeout_from": self._limit(kind_limits.TIMEOUT_FROM, literal(timeout.origin, String)),
             "timeout_words": self._limit(kind_limits.TIMEOUT_WORDS, literal(format_duration(timeout.seconds), String)),
         }
-        own_timeout, limits = self._own_timeout(jobs), self.tables.profile.limits
-        if own_timeout is None or limits is None:
+        own_timeout, column = self._own_timeout(jobs), self._own_timeout_column
+        if own_timeout is None or column is None:
             return by_thresholds
-        origin = literal(f"column {limits.timeout.column}", String)
         own = {
             "timeout_seconds": own_timeout,
-            "timeout_from": origin,
+            "timeout_from": _from(column),
             "timeout_words": sql.duration_text(own_timeout),
         }
-        return {name: case((own_timeout.is_not(None), own[name]), else_=value) for name, value in by_thresholds.items()}
+        return _own_else(own_timeout, own, by_thresholds)
+
+    def _stall(self, jobs: FromClause) -> dict[str, Element]:
+        """The stall window in the job's own row, else that of its kind, else that of the source."""
+        stall = self._thresholds.stall
+        by_thresholds = {
+            "stall_words": self._limit(kind_limits.STALL_WORDS, literal(format_duration(stall.seconds), String)),
+            "stall_seconds": self._limit(kind_limits.STALL_SECONDS, literal(stall.seconds, Float)),
+            "stall_from": self._limit(kind_limits.STALL_FROM, literal(stall.origin, String)),
+            "audible_since": self._cutoff_by_thresholds,
+            "floor": self._limit(kind_limits.FLOOR, sql.instant_parameter(parameters.FLOOR)),
+            "estimate": self._limit(kind_limits.ESTIMATE, sql.instant_parameter(parameters.ESTIMATE)),
+        }
+        own_stall, column = self._own_stall(jobs), self._own_stall_column
+        if own_stall is None or column is None:
+            return by_thresholds
+        cutoffs = SilenceCutoffs(_OWN_STALL, own_stall)
+        own = {
+            "stall_words": sql.duration_text(own_stall),
+            "stall_seconds": own_stall,
+            "stall_from": _from(column),
+            "audible_since": cutoffs.cutoff,
+            "floor": cutoffs.floor,
+            "estimate": cutoffs.estimate,
+        }
+        return _own_else(own_stall, own, by_thresholds)
 
     @property
     def _timeout_of_kind(self) -> Element:
         return self._limit(kind_limits.TIMEOUT_SECONDS, literal(self._thresholds.timeout.seconds, Float))
 
-    def _own_timeout(self, jobs: FromClause) -> Element | None:
-        """The timeout in the job's own row, in seconds; NULL for none, which many systems write as 0 or -1."""
+    @property
+    def _own_timeout_column(self) -> LimitColumn | None:
         limits = self.tables.profile.limits
-        if limits is None:
-            return None
-        column, unit = limits.timeout.column, limits.timeout.seconds
-        duration: Element = jobs.c[column]
-        if self.tables.profile.column_kinds.get(self._jobs.table, {}).get(column) in ("interval", "time"):
-            duration, unit = sql.interval_seconds(duration), 1.0
-        own_timeout = case(
-            (duration >= _exact(_LONGEST_TIMEOUT / unit), literal(_LONGEST_TIMEOUT, sql.FLOAT)),
-            (duration >= _exact(_SHORTEST_TIMEOUT / unit), cast(duration, sql.FLOAT) * unit),
-            (duration > literal(0), literal(_SHORTEST_TIMEOUT, sql.FLOAT)),
-            else_=null(),
-        )
-        above = self._thresholds.row_timeouts_above
-        return own_timeout if not above else case((own_timeout > literal(above, sql.FLOAT), own_timeout), else_=null())
+        return limits.timeout if limits else None
 
     @property
-    def _cutoff(self) -> Element:
-        """The moment since which the job must have shown a sign of life."""
+    def _own_stall_column(self) -> LimitColumn | None:
+        limits = self.tables.profile.limits
+        return limits.stall if limits else None
+
+    def _own_timeout(self, jobs: FromClause) -> Element | None:
+        """The timeout in the job's own row, in seconds."""
+        column = self._own_timeout_column
+        return own_limit(self.tables, column, jobs, self._thresholds.row_timeouts_above) if column else None
+
+    def _own_stall(self, jobs: FromClause) -> Element | None:
+        """The stall window in the job's own row, in seconds."""
+        column = self._own_stall_column
+        return own_limit(self.tables, column, jobs, self._thresholds.row_stalls_above) if column else None
+
+    def _cutoff(self, jobs: FromClause) -> Element:
+        """The moment since which the job must have shown a sign of life. For statements that read from `from_jobs`."""
+        own_stall = self._own_stall(jobs)
+        if own_stall is None:
+            return self._cutoff_by_thresholds
+        own = SilenceCutoffs(_OWN_STALL, own_stall).cutoff
+        return func.coalesce(own, self._cutoff_by_thresholds, type_=sql.INSTANT)
+
+    @property
+    def _cutoff_by_thresholds(self) -> Element:
         return self._limit(kind_limits.CUTOFF, sql.instant_parameter(parameters.CUTOFF))
 
     def _limit(self, column: str, default: Element) -> Element:
@@ -394,11 +420,17 @@ class Rule:
         return Rule(self.tables, self._parameters, without_reaps=True)
 
     def from_jobs(self, jobs: FromClause, *, in_words: bool = False) -> FromClause:
-        """The jobs with the limits of their kinds: what a statement reads from that asks for any part of the rule.
+        """The jobs with their limits: what a statement reads from that asks for any part of the rule.
 
         `in_words`: also what `limits` gives.
         """
-        return self.with_limits(self._signs.joined(jobs), self.kinds(jobs), in_words=in_words)
+        limited = self.with_limits(self._signs.joined(jobs), self.kinds(jobs), in_words=in_words)
+        own_stall = self._own_stall(jobs)
+        return limited if own_stall is None else SilenceCutoffs(_OWN_STALL, own_stall).joined(limited)
+
+    def with_timeouts(self, jobs: FromClause) -> FromClause:
+        """The same for a statement that asks for timeouts, and for no stall window."""
+        return self.with_limits(jobs, self.kinds(jobs))
 
     def kinds(self, jobs: FromClause) -> list[Element]:
         """What may have limits: the job's kind, and what its column has where that has a name as well."""
@@ -411,12 +443,16 @@ class Rule:
         return rows if self._kind_limits is None else self._kind_limits.joined(rows, kinds, in_words=in_words)
 
 
+def _from(column: LimitColumn) -> Element:
+    return literal(f"column {column.column}", String)
+
+
+def _own_else(limit: Element, own: Mapping[str, Element], others: Mapping[str, Element]) -> dict[str, Element]:
+    """What is said of the limit in a job's own row, where it has one; else what is said of the other limit."""
+    return {name: case((limit.is_not(None), own[name]), else_=value) for name, value in others.items()}
+
+
 def _overdue(started: Element, timeout: Element) -> Element:
     """How long ago that was, as a multiple of the timeout in seconds."""
     age = sql.epoch(sql.instant_parameter(parameters.NOW)) - sql.epoch(started)
     return age / func.nullif(timeout, literal(0.0, sql.FLOAT), type_=sql.FLOAT)
-
-
-def _exact(number: float) -> Element:
-    """A decimal number, with which a column of any numeric type can be compared: not all decimals fit into a float."""
-    return literal_column(f"{number:.12f}", Numeric)

@@ -122,6 +122,7 @@ def test_enum_labels_are_checked_in_conditions_and_updates(shop: str, label: str
     ("script", "subject", "message"),
     [
         ("task ALTER limit_ms TYPE text", "task.limit_ms", "limits.timeout: is text; expected a number"),
+        ("task ALTER quiet_ms TYPE text", "task.quiet_ms", "limits.stall: is text; expected a number"),
         ("task ALTER max_tries TYPE text", "task.max_tries", "attempts.limit_column: is text; expected a number"),
         (
             "task ALTER errors TYPE text",
@@ -245,8 +246,8 @@ def test_role_gets_only_the_grants_for_locks_steps_and_purges(shop: str) -> None
         "audit": "GRANT SELECT (at, no, task_id, why), INSERT (at, no, task_id, why) ON TABLE public.audit TO guest;",
         "claim": "GRANT SELECT (task_id), DELETE ON TABLE public.claim TO guest;",
         "piece": "GRANT SELECT (at, state, task_id), UPDATE (state) ON TABLE public.piece TO guest;",
-        "task": "GRANT SELECT (begun, done, errors, id, lease, limit_ms, locked_at, max_tries, note, team_id, tries), "
-        "UPDATE (done, errors, lease, locked_at, tries) ON TABLE public.task TO guest;",
+        "task": "GRANT SELECT (begun, done, errors, id, lease, limit_ms, locked_at, max_tries, note, quiet_ms, "
+        "team_id, tries), UPDATE (done, errors, lease, locked_at, tries) ON TABLE public.task TO guest;",
         "team": 'GRANT SELECT (id, "when"), UPDATE (last) ON TABLE public.team TO guest;',
     }
     for fix in fixes.values():

@@ -1,8 +1,9 @@
-"""Timeouts that stand in a job's own row: what they mean, on both servers, in every shape of the rule."""
+"""Timeouts and stall windows in a job's own row: what they mean, on both servers, in every shape of the rule."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -223,3 +224,103 @@ def test_deadline_in_the_future_is_life_now_and_one_that_has_passed_is_no_more(t
     assert silence["3"] == pytest.approx(31 * MINUTE, abs=60)
     assert silence["4"] == pytest.approx(8 * HOUR, abs=60)
     assert [explained[key].witness for key in expected] == ["deadline", "deadline", "deadline", "start"]
+
+
+# --- stall windows of rows ---------------------------------------------------------------------------------------
+
+
+def quieted(tasks: Tasks, unit: str = "s", **changes: Any) -> Profile:
+    """The profile where a column has the stall window of each task."""
+    tasks.session.do("ALTER TABLE task ADD quiet_limit numeric(12, 3)")
+    return mapped(limits={"stall": {"column": "quiet_limit", "unit": unit}}, **changes)
+
+
+def test_stall_window_of_a_row_counts_when_positive_and_comes_before_its_kinds_and_the_sources(tasks: Tasks) -> None:
+    profile = quieted(tasks)
+    kinds = {"slow": KindThresholds(stall=Threshold(4 * HOUR, "kind slow"))}
+    expected = {
+        tasks.add(1, quiet_limit=None): STALE,
+        tasks.add(2, quiet_limit=0): STALE,
+        tasks.add(3, quiet_limit=-1): STALE,
+        tasks.add(4, quiet_limit=3 * 3600): SPARED,
+        tasks.add(5, quiet_limit=3600): STALE,
+        tasks.add(6, beat=20 * MINUTE, quiet_limit=None): SPARED,
+        tasks.add(7, beat=20 * MINUTE, quiet_limit=600): STALE,
+        tasks.add(8, beat=20 * MINUTE, quiet_limit=600, age=5 * HOUR): YOUNG,
+        tasks.add(9, kind="slow", quiet_limit=0): SPARED,
+        tasks.add(10, kind="slow", quiet_limit=3600): STALE,
+        tasks.add(11, kind="slow", beat=5 * HOUR, quiet_limit=None): STALE,
+        tasks.add(12, kind="slow", beat=5 * HOUR, quiet_limit=6 * 3600): SPARED,
+        tasks.add(13, beat=None, age=7 * HOUR, quiet_limit=7.5 * 3600): SPARED,
+    }
+    plain = {key: verdict for key, verdict in expected.items() if key not in ("9", "10", "11", "12")}
+    assert plain.items() <= tasks.verdicts(tasks.source(profile)).items()
+    source = tasks.source(profile, thresholds(kinds=kinds))
+    assert tasks.verdicts(source) == expected
+    recorder = SweepRecorder()
+    report = tasks.sweep(source, recorder=recorder)
+    stale = {key for key, verdict in expected.items() if verdict is STALE}
+    assert (report.error, report.failures, report.reaped) == (None, (), len(stale))
+    assert {key for key, state in tasks.states().items() if state == "dead"} == stale
+
+
+def test_stall_window_of_a_row_holds_for_signs_in_other_tables(tasks: Tasks) -> None:
+    tasks.session.do(f"CREATE TABLE pulse (task_id integer, at {'datetime(6)' if tasks.mariadb else 'timestamptz'})")
+    events = {"table": "pulse", "job": "task_id", "at": "at"}
+    profile = quieted(tasks, "m", alive=[{"witness": "pulse", "events": events}])
+    expected = {}
+    for number, (ago, limit, verdict) in enumerate(
+        [
+            (20 * MINUTE, None, SPARED),
+            (20 * MINUTE, 10, STALE),
+            (2 * HOUR, None, STALE),
+            (2 * HOUR, 180, SPARED),
+            (None, 60, STALE),
+            (None, 540, SPARED),
+        ],
+        1,
+    ):
+        expected[tasks.add(number, quiet_limit=limit)] = verdict
+        if ago is not None:
+            tasks.session.do(f"INSERT INTO pulse VALUES (%s, {tasks.database.ago})", number, ago)
+    kinds = {"other": KindThresholds(stall=Threshold(MINUTE, "kind other"))}
+    for limits in (thresholds(), thresholds(kinds=kinds)):
+        assert tasks.verdicts(tasks.source(profile, limits)) == expected
+
+
+def test_stall_window_of_a_row_is_named_with_its_place_in_evidence_and_message(tasks: Tasks) -> None:
+    source = tasks.source(quieted(tasks, "ms"))
+    tasks.add(1, quiet_limit=5_400_000)
+    tasks.add(2, beat=3 * HOUR, quiet_limit=14_400_000)
+    explained = tasks.explained("1", "2", source=source)
+    assert (explained["1"].stall_seconds, explained["1"].stall_from) == (5400, "column quiet_limit")
+    assert explained["2"].stale_in_seconds == pytest.approx(HOUR, abs=60)
+    assert tasks.sweep(source).reaped == 1
+    said = tasks.said(1)
+    assert (said["stall_seconds"], said["stall_from"]) == (5400, "column quiet_limit")
+    asked, since = (datetime.fromisoformat(said[name]) for name in ("judged_at", "audible_since"))
+    assert (asked - since).total_seconds() == pytest.approx(5400, abs=60)
+    assert "(stall window 1h 30m)" in tasks.column("note", 1)
+
+
+def test_age_that_is_asked_for_passes_shorter_stall_windows_of_rows_and_no_longer_ones(tasks: Tasks) -> None:
+    profile = quieted(tasks)
+    limits = thresholds().at_least(Threshold(HOUR, "asked"), Threshold(HOUR, "asked"))
+    expected = {
+        tasks.add(1, beat=40 * MINUTE, quiet_limit=60): SPARED,
+        tasks.add(2, beat=80 * MINUTE, quiet_limit=60): STALE,
+        tasks.add(3, beat=80 * MINUTE, quiet_limit=2 * 3600): SPARED,
+        tasks.add(4, beat=3 * HOUR, quiet_limit=2 * 3600): STALE,
+    }
+    assert tasks.verdicts(tasks.source(profile, limits)) == expected
+
+
+def test_timeout_and_stall_window_of_a_row_hold_together(tasks: Tasks) -> None:
+    both = quieted(tasks).limits, limited().limits
+    limits = {name: limit for given in both if given for name, limit in given.model_dump(exclude_none=True).items()}
+    expected = {
+        tasks.add(1, age=2 * HOUR, beat=20 * MINUTE, run_limit=3600, quiet_limit=600): STALE,
+        tasks.add(2, age=2 * HOUR, beat=20 * MINUTE, run_limit=3600, quiet_limit=None): SPARED,
+        tasks.add(3, age=2 * HOUR, beat=20 * MINUTE, run_limit=None, quiet_limit=600): YOUNG,
+    }
+    assert tasks.verdicts(tasks.source(mapped(limits=limits))) == expected

@@ -95,7 +95,8 @@ CREATE TYPE piece_state AS ENUM ('Open', 'Closed');
 CREATE TABLE team (id int PRIMARY KEY, last text, "when" timestamptz);
 CREATE TABLE task (
     id int PRIMARY KEY, team_id int REFERENCES team, locked_at timestamptz, lease timestamptz, begun timestamptz,
-    done timestamptz, tries int NOT NULL DEFAULT 0, max_tries int, limit_ms int, errors jsonb, note text, code text
+    done timestamptz, tries int NOT NULL DEFAULT 0, max_tries int, limit_ms int, quiet_ms int, errors jsonb, note text,
+    code text
 );
 CREATE INDEX task_locked ON task (begun) WHERE locked_at IS NOT NULL;
 CREATE INDEX ON task (done);
@@ -110,7 +111,8 @@ SHOP = """
 table = "task"
 key = "id"
 started = "begun"
-running.where = [{ column = "locked_at", is = "not null" }, { sql = "{done} IS NULL" }]
+running.where = [{ column = "locked_at", is = "not null" }, { sql = "{done} IS NULL" }, { any_of = [
+    { column = "lease", is = "null" }, { column = "lease", greater_than = { column = "begun" } } ] }]
 running.exists = [{ table = "claim", match = { task_id = "id" } }]
 parts = [{ table = "piece", match = { task_id = "id" }, where = [{ column = "state", in = ["Open"] }] }]
 
@@ -123,6 +125,7 @@ deadline = "lease"
 
 [limits]
 timeout = { column = "limit_ms", unit = "ms" }
+stall = { column = "quiet_ms", unit = "ms" }
 [attempts]
 column = "tries"
 limit_column = "max_tries"

@@ -35,7 +35,7 @@ def check_values(context: CheckContext) -> Iterator[Finding]:
 
 def _check_numbers(context: CheckContext) -> Iterator[Finding]:
     table, limits, attempts = context.profile.jobs.table, context.profile.limits, context.profile.attempts
-    numbers = [("limits.timeout", limits.timeout.column)] if limits else []
+    numbers = [(f"limits.{name}", column) for name, column in limits.columns.items()] if limits else []
     if attempts:
         numbers += [("attempts.limit_column", attempts.limit_column)] if attempts.limit_column else []
         column = context.column(table, attempts.column)
