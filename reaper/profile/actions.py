@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from reaper.profile.base import Label, Match, Name, ProfileModel, TableName, without_duplicates
+from reaper.profile.base import Label, Match, Name, ProfileModel, TableName, exactly_one, without_duplicates
 from reaper.profile.conditions import Conditions
 from reaper.profile.values import Next, Values, is_variable, walk_values
 
@@ -117,18 +117,39 @@ class Action(ProfileModel):
 
 
 class Attempts(ProfileModel):
-    """How often a job has been tried: the number in `column`, or the length of the array in it.
+    """How often a job has been tried: the number in `column`, or the length of the array in it; or one more than the
+    number of its retries, in `retries_column`.
 
-    No attempt is left when the number has reached `limit`, or the value of `limit_column`.
+    No attempt is left when the number has reached `limit`, or the value of `limit_column`. With `null_is_no_limit`, a
+    job without a value there may be tried for ever.
     """
 
-    column: Name
+    column: Name | None = None
+    retries_column: Name | None = None
     array: Annotated[bool, Field(strict=True)] = False
     limit: Annotated[int | None, Field(ge=1, strict=True)] = None
     limit_column: Name | None = None
+    null_is_no_limit: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _has_limit(self) -> Attempts:
+        exactly_one(self, "column", "retries_column")
+        if self.array and self.column is None:
+            raise ValueError("'array' requires 'column': the number of retries is a number")
         if self.limit is None and self.limit_column is None:
             raise ValueError("expected 'limit' or 'limit_column'")
+        if self.null_is_no_limit and (self.limit_column is None or self.limit is not None):
+            raise ValueError(
+                "'null_is_no_limit' requires 'limit_column' and goes without 'limit', which would apply to NULL"
+            )
         return self
+
+    @property
+    def counter(self) -> str:
+        """The column that says how often."""
+        return self.column or self.retries_column or ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its columns."""
+        return (self.counter, *([self.limit_column] if self.limit_column else []))

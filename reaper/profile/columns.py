@@ -98,7 +98,7 @@ def _columns_of_jobs(profile: Profile) -> Iterator[str]:
     if profile.limits:
         named += profile.limits.columns.values()
     if profile.attempts:
-        named += [profile.attempts.column, profile.attempts.limit_column]
+        named += profile.attempts.columns
     yield from (*jobs.key, *jobs.started, *jobs.claim, *(name for name in named if name))
     if jobs.running:
         yield from condition_columns(jobs.running.conditions)

@@ -260,7 +260,7 @@ class Profile(ProfileModel):
         """The columns of a job's row that transitions need, as they were before."""
         read = {name for action in self.actions.values() for name in columns_copied_by(action)}
         if self.attempts:
-            read.update(name for name in (self.attempts.column, self.attempts.limit_column) if name)
+            read.update(self.attempts.columns)
         if task := self.task:
             read.add(task.task)
         return frozenset(read)

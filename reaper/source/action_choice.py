@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, FromClause, String, and_, case, func, literal
+from sqlalchemy import ColumnElement, FromClause, String, and_, case, func, literal, or_
 
 from reaper.profile import REQUEUE_ELSE_FAIL
 from reaper.sql import expressions as sql
@@ -27,13 +27,15 @@ def action_name(tables: ProfileTables, first: Element, action: str) -> Element:
 
 
 def _has_attempts_left(tables: ProfileTables, jobs: FromClause) -> ColumnElement[bool]:
-    """The job may be tried again. A job without a limit has no attempt left."""
+    """The job may be tried again. A job without a limit has no attempt left, unless the profile says otherwise."""
     attempts = tables.profile.attempts
     if attempts is None:
         raise ValueError("a choice by attempts needs attempts")
-    tried = jobs.c[attempts.column]
+    counted = jobs.c[attempts.counter]
     limits: list[Element] = [literal(attempts.limit)] if attempts.limit is not None else []
     if attempts.limit_column is not None:
         limits.insert(0, jobs.c[attempts.limit_column])
     limit = func.coalesce(*limits) if len(limits) > 1 else limits[0]
-    return func.coalesce(func.coalesce(sql.array_length(tried) if attempts.array else tried, 0) < limit, False)
+    tried = func.coalesce(sql.array_length(counted) if attempts.array else counted, 0)
+    below = func.coalesce((tried + 1 if attempts.retries_column else tried) < limit, False)
+    return or_(limit.is_(None), below) if attempts.null_is_no_limit else below

@@ -252,6 +252,31 @@ def test_attempts_without_any_limit_that_is_known_are_spent(tasks: Tasks) -> Non
     assert tasks.states() == {"1": "dead", "2": "queued"}
 
 
+def test_retries_are_counted_without_the_first_attempt(tasks: Tasks) -> None:
+    for number, (retries, most) in enumerate([(0, 2), (1, 2), (None, 1), (None, 2), (5, None), (0, None)], 1):
+        tasks.add(number, tries=retries, max_tries=most)
+    source = tasks.source(
+        requeueing(retries_column="tries", limit_column="max_tries", limit=6), action="requeue_else_fail"
+    )
+    assert tasks.sweep(source).reaped == 6
+    ended = {"2": "dead", "3": "dead", "5": "dead"}
+    assert tasks.states() == {**dict.fromkeys("146", "queued"), **ended}
+
+
+def test_job_without_a_limit_is_tried_for_ever_where_null_means_that(tasks: Tasks) -> None:
+    tasks.add(1, tries=99, max_tries=None)
+    tasks.add(2, tries=99, max_tries=99)
+    tasks.add(3, tries=None, max_tries=None)
+    attempts = {"column": "tries", "limit_column": "max_tries", "null_is_no_limit": True}
+    source = tasks.source(requeueing(**attempts), action="requeue_else_fail")
+    assert {key: evidence.action for key, evidence in tasks.explained("1", "2", source=source).items()} == {
+        "1": "requeue",
+        "2": "fail",
+    }
+    assert tasks.sweep(source).reaped == 3
+    assert tasks.states() == {"1": "queued", "2": "dead", "3": "queued"}
+
+
 @pytest.mark.parametrize("kind", ["bad", "embed"])
 def test_transition_that_is_put_back_leaves_the_other_alone(tasks: Tasks, kind: str) -> None:
     """Of the jobs of a batch some are requeued and some are failed: each transition is counted by itself."""

@@ -38,9 +38,9 @@ def _check_numbers(context: CheckContext) -> Iterator[Finding]:
     numbers = [(f"limits.{name}", column) for name, column in limits.columns.items()] if limits else []
     if attempts:
         numbers += [("attempts.limit_column", attempts.limit_column)] if attempts.limit_column else []
-        column = context.column(table, attempts.column)
+        column = context.column(table, attempts.counter)
         if not attempts.array:
-            numbers.append(("attempts", attempts.column))
+            numbers.append(("attempts", attempts.counter))
         elif column and column.family not in context.catalog.json_families:
             yield error(f"{table}.{column.name}", f"attempts.array: is {column.type}; expected an array")
     for place, name in numbers:
