@@ -100,7 +100,8 @@ class MetricSeries:
         )
         self.unknown_moments = Gauge(
             "reaper_columns_with_unknown_moments",
-            "Columns without a time zone that are proven not to be in UTC: the jobs that they decide about are spared.",
+            "Columns whose moments are proven, or suspected, not to be what they are taken for, such as local times "
+            "read as UTC: the jobs that they decide about are spared.",
             _SOURCE,
             registry=registry,
         )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reaper.common.time_zones import fixed_offset
@@ -38,6 +38,8 @@ def lies_within(days: list[int], start: int, end: int, zone: str, moment: dateti
     return any((shown - (day * 1440 + start)) % (7 * 1440) < length for day in days)
 
 
+# No deadline: the first example of a zone reads its changes from a file, which takes long under load.
+@settings(deadline=None)
 @given(
     days=st.lists(st.integers(0, 6), min_size=1, max_size=3, unique=True),
     start=st.integers(0, 1439),
