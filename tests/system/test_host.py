@@ -317,7 +317,7 @@ def test_database_that_is_away_does_not_make_the_start_fail(host: Host, service:
     service.drop_in("TimeoutStartSec=6s")
     service.secret("database_url", "postgresql://nobody@127.0.0.1:1/nowhere")
     host("systemctl", "start", "--no-block", service.unit)
-    service.status("default: database away")
+    service.status("default: database away", seconds=60)
     pid = service.pid
     stays_true(
         lambda: host.unit_properties(service.unit, "SubState")["SubState"] == "start" and service.pid == pid,
