@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing and runs every check. Arguments go to pytest: scripts/test.sh -k embedded -x
 # --thorough runs longer tests too: more kills, and every privilege of every profile.
+# --systems, as the first argument, runs only the tests of public job systems, each installed in .venvs/, and prints a
+# table of results.
 #
 # Programs that only some tests need are installed when this runs as root. Otherwise those tests are skipped with the
 # reason; with CI=true they fail.
@@ -81,6 +83,7 @@ if ((${#missing[@]})); then
 fi
 
 bin="$root/.venv/bin"
+if [[ ${1:-} == --systems ]]; then exec "$bin/pytest" -q tests/systems "$@"; fi
 declare -A begun=()
 failed=0
 outputs=$(mktemp -d)

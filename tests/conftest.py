@@ -49,10 +49,12 @@ LONG = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="Try all of what is otherwise tried in part, for time.")
+    parser.addoption("--systems", action="store_true", help="Install public job systems, and try only them.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: only with --thorough; something like it is tried always.")
+    config.addinivalue_line("markers", "systems: only with --systems; it installs a public job system.")
     _restore_ctrl_c_in_children()
     examples.thorough = bool(config.getoption("thorough"))
     # Workers find it in their environment.
@@ -72,10 +74,14 @@ def _restore_ctrl_c_in_children() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("thorough"):
-        left_out = [item for item in items if item.get_closest_marker("thorough")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    thorough, systems = config.getoption("thorough"), bool(config.getoption("systems"))
+
+    def is_tried(item: pytest.Item) -> bool:
+        of_systems = item.get_closest_marker("systems") is not None
+        return of_systems is systems and (thorough or not item.get_closest_marker("thorough"))
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_tried(item)])
+    items[:] = [item for item in items if is_tried(item)]
     items.sort(key=_long_first)
 
 

@@ -3,6 +3,7 @@
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseScheduleWorld, AdheseWorld
 from tests.support.worlds.database import Database, Deadlock, Session
 from tests.support.worlds.noetl import NoetlTodayWorld, NoetlWorld
+from tests.support.worlds.pgqueuer import PgqueuerRequeueWorld, PgqueuerWorld
 from tests.support.worlds.protea import ProteaTodayWorld, ProteaWorld
 from tests.support.worlds.vuls import VulsScheduleWorld, VulsWorld
 from tests.support.worlds.world import State, World
@@ -17,6 +18,8 @@ WORLDS: tuple[type[World], ...] = (
     AdheseScheduleWorld,
     VulsWorld,
     VulsScheduleWorld,
+    PgqueuerWorld,
+    PgqueuerRequeueWorld,
 )
 
 __all__ = ["WORLDS", "Database", "Deadlock", "Session", "State", "World"]

@@ -39,17 +39,21 @@ def places_where(
     holds: Callable[[type[World]], bool] = lambda _: True,
     *,
     long: bool = False,
+    public: bool = False,
     repeats: Callable[[type[World]], bool] = lambda _: False,
 ) -> list[object]:
     """Test parameters: the places of the worlds for which `holds` is true.
 
     Without --thorough only three worlds run on MariaDB; in `long` tests, which try every moment of a sweep, only two,
     and none on tables as they are today. Nor do those run for which `repeats` is true: another world of the same
-    tables tries the same.
+    tables tries the same. Public job systems run only where `public` is true: their words are tried in other worlds.
     """
     return [
         pytest.param(
-            place, marks=[] if _is_quick(place, long=long) and not repeats(place[0]) else [pytest.mark.thorough]
+            place,
+            marks=[]
+            if _is_quick(place, long=long) and not repeats(place[0]) and (public or not place[0].public)
+            else [pytest.mark.thorough],
         )
         for place in PLACES
         if holds(place[0])
@@ -74,10 +78,11 @@ def only_where(
     holds: Callable[[type[World]], bool],
     *,
     long: bool = False,
+    public: bool = False,
     repeats: Callable[[type[World]], bool] = lambda _: False,
 ) -> pytest.MarkDecorator:
-    """Run a test only in the worlds for which `holds` is true. For `long` and `repeats` see `places_where`."""
-    places = places_where(holds, long=long, repeats=repeats)
+    """Run a test only in the worlds for which `holds` is true. For the other arguments see `places_where`."""
+    places = places_where(holds, long=long, public=public, repeats=repeats)
     return pytest.mark.parametrize("world", places, ids=place_id, indirect=True)
 
 

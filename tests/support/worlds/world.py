@@ -61,6 +61,8 @@ class World(ABC):
     """Stem of the shipped file that creates its tables."""
     tables_of: ClassVar[str] = ""
     """Stem of the file in `tests/support/schemas` that creates its tables instead, named with a version."""
+    public: ClassVar[bool] = False
+    """Whether this is one of the public job systems of docs/systems. Without --thorough few tests run there."""
     servers: ClassVar[tuple[str, ...]] = ("postgresql",)
     """The database servers for which such a file is shipped."""
     tables: ClassVar[tuple[str, ...]]
@@ -78,6 +80,8 @@ class World(ABC):
     """Whether the tables hold the evidence of a reap."""
     has_message: ClassVar[bool] = True
     """Whether the tables hold an error message."""
+    keeps_finished: ClassVar[bool] = True
+    """Whether the row of a job stays when its worker finishes it."""
 
     def __init__(self, database: Database) -> None:
         """For a database that already has the tables. Changes nothing."""
