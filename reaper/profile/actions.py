@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from reaper.profile.base import Label, Match, Name, ProfileModel, TableName, exactly_one, without_duplicates
 from reaper.profile.conditions import Conditions
-from reaper.profile.values import Next, Values, is_variable, walk_values
+from reaper.profile.values import Next, Sql, Values, is_variable, walk_values
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """The action that the reaper makes itself: `requeue` for jobs with attempts left, `fail` for the others."""
@@ -101,7 +101,8 @@ class Action(ProfileModel):
     @property
     def writes_evidence(self) -> bool:
         """Whether the action writes the evidence, so that the database says why a job was ended."""
-        return any(is_variable(value, "evidence") for value in self.values())
+        in_sql = (part for value in self.values() if isinstance(value, Sql) for part in value.variables.values())
+        return any(is_variable(value, "evidence") for value in (*self.values(), *in_sql))
 
     def values(self) -> Iterator[Any]:
         """Every value that the action writes, and every value inside them."""

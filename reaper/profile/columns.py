@@ -96,7 +96,7 @@ def _columns_of_jobs(profile: Profile) -> Iterator[str]:
     if jobs.log:
         named += [jobs.log.type, jobs.log.order]
     if profile.limits:
-        named += profile.limits.columns.values()
+        named += (name for limit in profile.limits.by_name.values() for name in limit.columns)
     if profile.attempts:
         named += profile.attempts.columns
     yield from (*jobs.key, *jobs.started, *jobs.claim, *(name for name in named if name))
@@ -175,6 +175,6 @@ def _columns_in_value(value: Any) -> Iterator[str]:
         if isinstance(part, FromColumn):
             yield part.column
         elif isinstance(part, Sql):
-            yield from columns_in(part.sql)
+            yield from part.columns
         elif isinstance(part, Next):
             yield from part.series.match.values()

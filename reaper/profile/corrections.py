@@ -115,7 +115,10 @@ class _ProfileCorrector:
     def _job_columns(self, old: Any) -> Any:
         """A TOML table in which every text is a column of the jobs table, except those of `_NOT_COLUMNS`."""
         if isinstance(old, Mapping):
-            return {n: v if n in _NOT_COLUMNS else self._job_columns(v) for n, v in old.items()}
+            same = {n: v for n, v in old.items() if n in _NOT_COLUMNS}
+            templates = {n: self._template(self.jobs, v) for n, v in old.items() if n == "sql"}
+            columns = {n: self._job_columns(v) for n, v in old.items() if n not in (*_NOT_COLUMNS, "sql")}
+            return {name: {**same, **templates, **columns}[name] for name in old}
         return self._names(self.jobs, old)
 
     def _purge(self, old: Mapping[str, Any]) -> dict[str, Any]:

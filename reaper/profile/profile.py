@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from reaper.model import TIMESTAMPTZ, StoredTime, TimestampFormat
 from reaper.profile import validation
@@ -15,6 +15,7 @@ from reaper.profile.choices import Choice
 from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running, StartLostLog
 from reaper.profile.real_tables import ColumnKind
+from reaper.profile.sql_template import checked, columns_in
 from reaper.profile.times import FORMATS_WITH_ZONE, Time, split_key
 from reaper.profile.witnesses import CeleryTask, Witness
 
@@ -66,13 +67,25 @@ class JobMapping(ProfileModel):
 
 
 class LimitColumn(ProfileModel):
-    """The column with a job's own threshold, in `unit`. NULL: that of the kind, the source or the default applies.
+    """The column with a job's own threshold, in `unit`, or `sql` that makes it of columns of its row. NULL: that of the
+    kind, the source or the default applies.
 
     A column of intervals needs no unit.
     """
 
-    column: Name
+    column: Name | None = None
+    sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
     unit: Literal["ms", "s", "m", "h"] = "s"
+
+    @model_validator(mode="after")
+    def _column_or_sql(self) -> LimitColumn:
+        exactly_one(self, "column", "sql")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it is made of."""
+        return [self.column] if self.column else columns_in(self.sql or "")
 
     @property
     def seconds(self) -> float:
@@ -93,10 +106,10 @@ class Limits(ProfileModel):
         return self
 
     @property
-    def columns(self) -> Mapping[str, str]:
-        """The columns, by the names of the limits."""
+    def by_name(self) -> Mapping[str, LimitColumn]:
+        """The limits that are given, by their names."""
         limits = {"timeout": self.timeout, "stall": self.stall}
-        return {name: limit.column for name, limit in limits.items() if limit is not None}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 class PurgeRules(ProfileModel):

@@ -37,6 +37,9 @@ def user_sql(profile: Profile) -> Iterator[UserSql]:
             for part, single in single_conditions(condition):
                 if single.sql is not None:
                     yield UserSql(f"{place}.{n}{part}.sql", _without_braces(single.sql))
+    for name, limit in profile.limits.by_name.items() if profile.limits else ():
+        if limit.sql is not None:
+            yield UserSql(f"limits.{name}.sql", _without_braces(limit.sql))
     for name, action in profile.actions.items():
         for value in action.values():
             for part in walk_values(value):

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from reaper.common.durations import parse_duration
+from reaper.common.suggestions import did_you_mean
 from reaper.profile.base import Label, Match, Name, Plain, ProfileModel, TableName, exactly_one, listed
-from reaper.profile.sql_template import checked
+from reaper.profile.sql_template import checked, columns_in
 
 
 def _seconds(value: Any) -> float:
@@ -118,10 +119,33 @@ class Next(ProfileModel):
     series: Annotated[NextValue, Field(alias="next")]
 
 
-class Sql(ProfileModel):
-    """An SQL expression. `{name}` is a column of the job's row, `{{` is a brace."""
+_IN_SQL = "is."
+"""What comes before the name of a variable in the braces of `sql`."""
+VARIABLES_IN_SQL = ("now", "reason", "message", "evidence", "age", "silence", "source", "sweep_id", "host")
 
-    sql: Annotated[str, Field(min_length=1), AfterValidator(checked)]
+
+def _with_known_variables(template: str) -> str:
+    for name in columns_in(template):
+        if name.startswith(_IN_SQL) and (variable := name.removeprefix(_IN_SQL)) not in VARIABLES_IN_SQL:
+            raise ValueError(f"{{{name}}} is no value of the reaper{did_you_mean(variable, VARIABLES_IN_SQL)}")
+    return template
+
+
+class Sql(ProfileModel):
+    """An SQL expression. `{name}` is a column of the job's row, `{is.message}` a value of the reaper, `{{` a brace."""
+
+    sql: Annotated[str, Field(min_length=1), AfterValidator(checked), AfterValidator(_with_known_variables)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns in it."""
+        return [name for name in columns_in(self.sql) if not name.startswith(_IN_SQL)]
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The values of the reaper's in it, by what stands in the braces."""
+        names = (name for name in columns_in(self.sql) if name.startswith(_IN_SQL))
+        return {name: Variable.model_validate({"is": name.removeprefix(_IN_SQL)}) for name in names}
 
 
 _FORMS: Mapping[str, type[ProfileModel]] = {

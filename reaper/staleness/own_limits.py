@@ -6,6 +6,7 @@ from sqlalchemy import FromClause, Numeric, case, cast, literal, literal_column,
 
 from reaper.profile.profile import LimitColumn
 from reaper.sql import expressions as sql
+from reaper.sql.conditions import fill_template
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables
 
@@ -18,8 +19,8 @@ def own_limit(tables: ProfileTables, limit: LimitColumn, jobs: FromClause, above
     in seconds.
     """
     column, unit = limit.column, limit.seconds
-    duration: Element = jobs.c[column]
-    if tables.profile.column_kinds.get(tables.profile.jobs.table, {}).get(column) in ("interval", "time"):
+    duration: Element = fill_template(limit.sql or "", jobs) if column is None else jobs.c[column]
+    if column and tables.profile.column_kinds.get(tables.profile.jobs.table, {}).get(column) in ("interval", "time"):
         duration, unit = sql.interval_seconds(duration), 1.0
     seconds = case(
         (duration >= _exact(_LONGEST / unit), literal(_LONGEST, sql.FLOAT)),

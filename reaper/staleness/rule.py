@@ -333,7 +333,7 @@ class Rule:
             return by_thresholds
         own = {
             "timeout_seconds": own_timeout,
-            "timeout_from": _from(column),
+            "timeout_from": _from(column, "timeout"),
             "timeout_words": sql.duration_text(own_timeout),
         }
         return _own_else(own_timeout, own, by_thresholds)
@@ -356,7 +356,7 @@ class Rule:
         own = {
             "stall_words": sql.duration_text(own_stall),
             "stall_seconds": own_stall,
-            "stall_from": _from(column),
+            "stall_from": _from(column, "stall"),
             "audible_since": cutoffs.cutoff,
             "floor": cutoffs.floor,
             "estimate": cutoffs.estimate,
@@ -443,8 +443,8 @@ class Rule:
         return rows if self._kind_limits is None else self._kind_limits.joined(rows, kinds, in_words=in_words)
 
 
-def _from(column: LimitColumn) -> Element:
-    return literal(f"column {column.column}", String)
+def _from(limit: LimitColumn, name: str) -> Element:
+    return literal(f"column {limit.column}" if limit.column else f"SQL of limits.{name}", String)
 
 
 def _own_else(limit: Element, own: Mapping[str, Element], others: Mapping[str, Element]) -> dict[str, Element]:

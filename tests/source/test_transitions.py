@@ -277,6 +277,27 @@ def test_job_without_a_limit_is_tried_for_ever_where_null_means_that(tasks: Task
     assert tasks.states() == {"1": "queued", "2": "dead", "3": "queued"}
 
 
+def test_sql_of_a_value_may_name_what_the_reaper_knows(tasks: Tasks) -> None:
+    said = "concat({is.reason}, '|', {is.message}, '|', {kind}, '|', {is.source}, '|', {is.host})"
+    rest = "CASE WHEN {is.age} > {is.silence} AND {is.now} > {beat} THEN {is.evidence} END"
+    fail = {
+        "set": {"state": "dead", "note": {"sql": said}},
+        "also": [
+            {"insert": "task_log", "values": {"task_id": {"column": "id"}, "what": "dead", "said": {"sql": rest}}}
+        ],
+    }
+    profile = mapped(actions={"fail": fail})
+    assert profile.actions["fail"].writes_evidence
+    for number in (1, 2):
+        tasks.add(number)
+    report = tasks.sweep(tasks.source(profile))
+    assert (report.error, report.failures, report.reaped) == (None, (), 2)
+    reason, message, *others = tasks.column("note", 1).split("|")
+    assert (reason, others) == ("JobTimeout", ["embed", "main", "test-host"])
+    assert message.startswith("No sign of life for 2h")
+    assert tasks.said(2)["witness"] == "heartbeat"
+
+
 @pytest.mark.parametrize("kind", ["bad", "embed"])
 def test_transition_that_is_put_back_leaves_the_other_alone(tasks: Tasks, kind: str) -> None:
     """Of the jobs of a batch some are requeued and some are failed: each transition is counted by itself."""

@@ -324,3 +324,25 @@ def test_timeout_and_stall_window_of_a_row_hold_together(tasks: Tasks) -> None:
         tasks.add(3, age=2 * HOUR, beat=20 * MINUTE, run_limit=None, quiet_limit=600): YOUNG,
     }
     assert tasks.verdicts(tasks.source(mapped(limits=limits))) == expected
+
+
+def test_limits_of_a_row_may_be_made_by_sql(tasks: Tasks) -> None:
+    limits = {
+        "timeout": {"sql": "{run_limit} * 2", "unit": "m"},
+        "stall": {"sql": "CASE WHEN {kind} = 'calm' THEN {tries} * 60 END", "unit": "s"},
+    }
+    profile = mapped(limits=limits)
+    expected = {
+        tasks.add(1, age=HOUR, run_limit=20): STALE,
+        tasks.add(2, age=HOUR, run_limit=40): YOUNG,
+        tasks.add(3, age=7 * HOUR, run_limit=None): STALE,
+        tasks.add(4, age=3 * HOUR, run_limit=20, kind="calm", tries=180): SPARED,
+        tasks.add(5, age=3 * HOUR, run_limit=20, kind="calm", tries=60): STALE,
+        tasks.add(6, age=3 * HOUR, run_limit=20, kind="calm", tries=None): STALE,
+    }
+    source = tasks.source(profile)
+    assert tasks.verdicts(source) == expected
+    explained = tasks.explained("5", source=source)["5"]
+    assert (explained.timeout_seconds, explained.timeout_from) == (40 * MINUTE, "SQL of limits.timeout")
+    assert (explained.stall_seconds, explained.stall_from) == (HOUR, "SQL of limits.stall")
+    assert tasks.sweep(source).reaped == 4

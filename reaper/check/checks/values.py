@@ -35,7 +35,8 @@ def check_values(context: CheckContext) -> Iterator[Finding]:
 
 def _check_numbers(context: CheckContext) -> Iterator[Finding]:
     table, limits, attempts = context.profile.jobs.table, context.profile.limits, context.profile.attempts
-    numbers = [(f"limits.{name}", column) for name, column in limits.columns.items()] if limits else []
+    by_name = limits.by_name if limits else {}
+    numbers = [(f"limits.{name}", limit.column) for name, limit in by_name.items() if limit.column]
     if attempts:
         numbers += [("attempts.limit_column", attempts.limit_column)] if attempts.limit_column else []
         column = context.column(table, attempts.counter)

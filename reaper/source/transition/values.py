@@ -99,8 +99,19 @@ class ValueCompiler:
         if isinstance(value, Next):
             return self._next(value.series, job, target)
         if isinstance(value, Sql):
-            return fill_template(value.sql, {name: self.row_column(name, job) for name in self._tables.row_columns})
+            return fill_template(value.sql, self._in_sql(value, job))
         return sql.untyped(value)
+
+    def _in_sql(self, value: Sql, job: JobColumns) -> dict[str, Element]:
+        """What stands in the braces of the user's SQL. A text there has a type: the SQL around it need not give one."""
+        columns = {name: self.row_column(name, job) for name in self._tables.row_columns}
+        return columns | {name: self._variable_in_sql(part, job) for name, part in value.variables.items()}
+
+    def _variable_in_sql(self, value: Variable, job: JobColumns) -> Element:
+        if value.name == "now":
+            return sql.now()
+        known = self._known(value.name, job)
+        return sql.text_of(known) if value.name in (*TEXTS, "reason") else known
 
     def row_column(self, column: str, job: JobColumns) -> Element:
         """A column of the job's row as it was before the transition."""
@@ -112,8 +123,12 @@ class ValueCompiler:
             return sql.from_instant(_now(value), self._tables.stored_time(target.table, target.column))
         if value.name == "null":
             return sql.untyped(None)
-        known: Element = self._audit_fields[value.name] if value.name in self._audit_fields else job.c[value.name]
+        known = self._known(value.name, job)
         return known if value.most is None else _at_most(known, value.most, is_text=value.name in TEXTS)
+
+    def _known(self, name: str, job: JobColumns) -> Element:
+        known: Element = self._audit_fields[name] if name in self._audit_fields else job.c[name]
+        return known
 
     def _from_column(self, value: FromColumn, job: JobColumns, target: Target) -> Element:
         column = self.row_column(value.column, job)
