@@ -103,15 +103,12 @@ class ValueCompiler:
         return sql.untyped(value)
 
     def _in_sql(self, value: Sql, job: JobColumns) -> dict[str, Element]:
-        """What stands in the braces of the user's SQL. A text there has a type: the SQL around it need not give one."""
+        """What stands in the braces of the user's SQL."""
         columns = {name: self.row_column(name, job) for name in self._tables.row_columns}
-        return columns | {name: self._variable_in_sql(part, job) for name, part in value.variables.items()}
-
-    def _variable_in_sql(self, value: Variable, job: JobColumns) -> Element:
-        if value.name == "now":
-            return sql.now()
-        known = self._known(value.name, job)
-        return sql.text_of(known) if value.name in (*TEXTS, "reason") else known
+        known = {name: part.name for name, part in value.variables.items()}
+        return columns | {
+            name: sql.now() if variable == "now" else self._known(variable, job) for name, variable in known.items()
+        }
 
     def row_column(self, column: str, job: JobColumns) -> Element:
         """A column of the job's row as it was before the transition."""
