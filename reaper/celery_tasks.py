@@ -195,7 +195,8 @@ def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_
         by_name = {target.source.name: target for target in targets(settings, selected)}
 
     def end(source: Source) -> Document:
-        with plan(by_name[source.name], new_downtime_tracker(settings), settings.batch_size) as before:
+        target = by_name[source.name]
+        with plan(target, new_downtime_tracker(settings), settings.batch_size, decision) as before:
             result = reset(before, new_downtime_tracker(settings), decision, options) if force is True else None
         return {
             "running": before.running,

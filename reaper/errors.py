@@ -70,6 +70,10 @@ class JobKept(JobChanged):
     """An operator holds the job, or its kind is one that is never ended."""
 
 
+class MessageTooLong(ReaperError):
+    """A column that an action writes an operator's message to has no room for it."""
+
+
 class NotFenceable(ReaperError):
     """With this profile, a reaped job cannot be distinguished from others, or has no row."""
 

@@ -81,7 +81,8 @@ def command(
     if not dry_run:
         halt.require_none()
     with ExitStack() as stack:
-        plans = _plans(settings, selected, stack)
+        decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
+        plans = _plans(settings, selected, decision, stack)
         if not as_json or asking:
             for one in plans:
                 print_overview(make_console(stderr=as_json), one, dry_run=dry_run)
@@ -90,7 +91,6 @@ def command(
             if _answer(text) != answer:
                 what = "the source's name" if source else "the number of jobs"
                 return refuse_usage(ctx, f"that is not {what}: {_NOTHING_CHANGED}")
-        decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
         results, error = dict[str, ResetResult](), None
         try:
             if not dry_run:
@@ -120,11 +120,14 @@ def _select(settings: Settings, name: str | None, *, all_sources: bool) -> list[
     return selected
 
 
-def _plans(settings: Settings, selected: Sequence[SourceSettings], stack: ExitStack) -> list[ResetPlan]:
+def _plans(
+    settings: Settings, selected: Sequence[SourceSettings], decision: ManualEnd, stack: ExitStack
+) -> list[ResetPlan]:
     plans = []
     for target in targets(settings, selected):
         with prefix_errors(target.source):
-            plans.append(stack.enter_context(plan(target, new_downtime_tracker(settings), settings.batch_size)))
+            counted = plan(target, new_downtime_tracker(settings), settings.batch_size, decision)
+            plans.append(stack.enter_context(counted))
     return plans
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from reaper.common import messages
 from reaper.errors import JobChanged, JobKept
 from reaper.model import KeptJob, Key, ReapedJob, Reason, Verdict
+from reaper.operations.message_room import require_room
 from reaper.source import AuditInfo, Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -77,11 +78,12 @@ def fail(
     Raises JobChanged, with the reason in words, for a job that does not run, that has another start than expected, or
     whose row another session has locked; JobKept for one that an operator holds, or whose kind is never ended.
 
-    Raises DatabaseUnavailable; PartialTransition or DBAPIError when the database refuses.
+    Raises MessageTooLong; DatabaseUnavailable; PartialTransition or DBAPIError when the database refuses.
     """
     run_id = new_sweep_id()
     with source.connect() as connection:
         context = source.begin_evaluation(connection, downtime)
+        require_room(source, connection, decision.message, decision.action)
         audit_info = decision.audit_info(source.name, run_id)
         claims = [(view, view.claim(context, audit_info, decision.action)) for view in source.views]
         reaped, locked, kept = list[ReapedJob](), False, list[KeptJob]()

@@ -26,6 +26,7 @@ from reaper.liveness import TaskRemoval
 from reaper.model import Evidence, JobCounts, KeptJob, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.operations.fail import ManualEnd
+from reaper.operations.message_room import require_room
 from reaper.operations.sources import create_one_off_source, create_one_off_sources, in_order_of_ending
 from reaper.source import Source
 from reaper.source.kept_jobs import KeptTally
@@ -116,12 +117,13 @@ def _target(settings: Settings, source: Source, own: SourceSettings, tables: Col
 
 
 @contextmanager
-def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Iterator[ResetPlan]:
-    """Count, and change nothing. Raises DatabaseUnavailable and DBAPIError."""
+def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int, decision: ManualEnd) -> Iterator[ResetPlan]:
+    """Count, and change nothing. Raises MessageTooLong, DatabaseUnavailable and DBAPIError."""
     counting = target.counting
     with CandidateSpool(batch_size) as candidates:
         with counting.connect() as connection:
             context = counting.begin_evaluation(connection, downtime)
+            require_room(counting, connection, decision.message, decision.action)
             with counting.transaction(connection, read_only=True):
                 holds, kept = counting.holds(context), KeptTally(MAX_PREVIEWED)
                 candidates.fill(kept.take_out(counting.survey.stream_running(connection), holds))

@@ -76,15 +76,21 @@ def _values_compared(condition: Condition) -> Iterator[tuple[str, Scalar]]:
 
 def row_writes(profile: Profile) -> Iterator[RowWrite]:
     """Every row that the actions write."""
-    for name, action in profile.actions.items():
-        if action.assign is not None:
-            yield RowWrite(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
-        for n, step in enumerate(action.also):
-            place = f"actions.{name}.also.{n}"
-            if isinstance(step, Insert):
-                yield RowWrite(place, step.table, step.values, inserts=True)
-            elif isinstance(step, Update):
-                yield RowWrite(place, step.table, step.assign, inserts=False)
+    for name in profile.actions:
+        yield from action_writes(profile, name)
+
+
+def action_writes(profile: Profile, name: str) -> Iterator[RowWrite]:
+    """Every row that one action writes."""
+    action = profile.actions[name]
+    if action.assign is not None:
+        yield RowWrite(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
+    for n, step in enumerate(action.also):
+        place = f"actions.{name}.also.{n}"
+        if isinstance(step, Insert):
+            yield RowWrite(place, step.table, step.values, inserts=True)
+        elif isinstance(step, Update):
+            yield RowWrite(place, step.table, step.assign, inserts=False)
 
 
 def possible_values(value: Value) -> Iterator[Value]:

@@ -13,7 +13,7 @@ from reaper.profile.column_usage import RowWrite, possible_values, row_writes
 from reaper.profile.values import DURATIONS, TEXTS
 
 LONGEST_MESSAGE = 512
-"""Enough for every message but an operator's longest."""
+"""Enough for every message but an operator's longest, which is refused where its column has no room."""
 
 _LONGEST = {"message": LONGEST_MESSAGE, "source": 64, "host": 64, "sweep_id": 12}
 _LONGEST_DURATION = 10 * 366 * 86_400

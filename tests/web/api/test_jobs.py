@@ -147,6 +147,17 @@ def test_job_name_may_end_like_an_action_when_its_slash_is_escaped(daemon: ApiDa
 # --- one job ended -------------------------------------------------------------------------------------------
 
 
+def test_reason_that_the_column_has_no_room_for_is_refused_with_what_to_do(daemon: ApiDaemon, protea: Protea) -> None:
+    job = protea.stale()
+    protea.connection.execute("ALTER TABLE job ALTER error_message TYPE varchar(90)")
+    try:
+        refused = daemon.api.post(f"{daemon.api.at(job)}/fail", {"started": seen(daemon, job), "reason": "x" * 100})
+    finally:
+        protea.connection.execute("ALTER TABLE job ALTER error_message TYPE text")
+    assert refused.status == 422 and "job.error_message holds 90: nothing was changed" in refused.detail
+    assert protea.status(job) == "running"
+
+
 def test_job_is_ended_as_it_was_seen_and_the_operator_and_reason_are_written(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     done = daemon.api.end("fail", job, seen(daemon, job))
