@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from reaper.catalog import QUERY_SECONDS, Catalog, NotVisible, QueryFailed
 from reaper.catalog.mariadb import MariaDBCatalog
 from reaper.catalog.session import Unsuitable, open_catalog
+from reaper.check.checks.beside import check_beside
 from reaper.check.checks.data import check_rows
 from reaper.check.checks.foreign_keys import check_foreign_keys
 from reaper.check.checks.indexes import check_indexes, check_running_index
@@ -135,6 +136,7 @@ def _findings(
         *check_timestamps(context),
         *check_values(context),
         *check_matches(context),
+        *check_beside(context),
         *check_witnesses(context),
         *check_writes(context),
         *check_ends(context),

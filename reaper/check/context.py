@@ -57,6 +57,7 @@ class CheckContext:
         return table if table and table.has_own_rows else None
 
     def column(self, table: str, name: str) -> Column | None:
+        table, name = self.profile.real_column(table, name)
         real_table = self.tables.get(table)
         return real_table.columns.get(name) if real_table else None
 

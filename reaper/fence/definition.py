@@ -6,7 +6,7 @@ that says that the job does not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -71,11 +71,16 @@ def fence_definition(profile: Profile) -> FenceDefinition:
         ended_values=ended_values,
         reason_columns=reason_columns,
         kept_columns=tuple(assign),
-        start_columns=jobs.started,
-        claim_columns=jobs.claim,
+        start_columns=_of_own_row(profile, jobs.started),
+        claim_columns=_of_own_row(profile, jobs.claim),
         state_column=state_column,
         restart_states=fence.again,
     )
+
+
+def _of_own_row(profile: Profile, names: Iterable[str]) -> tuple[str, ...]:
+    """Without columns of rows beside the job, which a trigger on the job's row does not see change."""
+    return tuple(name for name in names if profile.jobs.place_of(name).beside is None)
 
 
 def _not_fenceable(profile: Profile, reason: str) -> NotFenceable:

@@ -68,7 +68,8 @@ def required_privileges(profile: Profile, workload: Workload) -> dict[str, Requi
     for table, columns in columns_read(narrowed).items():
         on(table).select |= columns
     # The statement that judges also reads every column that any of the actions would copy.
-    on(profile.jobs.table).select |= profile.row_columns()
+    for table, column in (profile.real_column(profile.jobs.table, name) for name in profile.row_columns()):
+        on(table).select.add(column)
     for table, columns in (*_audit_columns(profile), *_next_value_columns(profile)):
         on(table).select |= columns
     for writing in row_writes(narrowed):

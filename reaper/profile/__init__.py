@@ -8,6 +8,7 @@ quoted and values always bound.
 
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update
 from reaper.profile.base import Scalar
+from reaper.profile.beside import Beside
 from reaper.profile.choices import Choice, RelatedCount
 from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running, StartLostLog
 from reaper.profile.loading import resolve, shipped
@@ -19,6 +20,7 @@ __all__ = [
     "REQUEUE_ELSE_FAIL",
     "Action",
     "Attempts",
+    "Beside",
     "CeleryTask",
     "Children",
     "Choice",

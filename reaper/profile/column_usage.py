@@ -64,7 +64,8 @@ def comparisons(profile: Profile) -> Iterator[Comparison]:
             for part, single in single_conditions(condition):
                 for operator, value in _values_compared(single):
                     if single.column:
-                        yield Comparison(f"{place}.{n}{part}.{operator}", table, single.column, value)
+                        real = profile.real_column(table, single.column)
+                        yield Comparison(f"{place}.{n}{part}.{operator}", *real, value)
 
 
 def _values_compared(condition: Condition) -> Iterator[tuple[str, Scalar]]:
@@ -115,7 +116,7 @@ def _may_be_moment_of_transition(value: Value) -> bool:
 
 def timestamp_columns(profile: Profile) -> list[TimestampColumn]:
     """Every column that is compared with the database's clock, or set from it."""
-    read = {(table, column) for table, column in _timestamps_read(profile)}
+    read = {profile.real_column(table, column) for table, column in _timestamps_read(profile)}
     written = {(table, column) for table, column in _timestamps_written(profile)}
     return [TimestampColumn(*pair, read=pair in read) for pair in sorted(read | written)]
 

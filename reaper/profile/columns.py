@@ -67,7 +67,8 @@ def condition_columns(conditions: Iterable[Condition]) -> Iterator[str]:
 
 def _by_table(profile: Profile, pairs: Iterable[TableColumn]) -> dict[str, set[str]]:
     by_table: dict[str, set[str]] = {profile.jobs.table: set()}
-    for table, column in pairs:
+    for pair in pairs:
+        table, column = profile.real_column(*pair)
         by_table.setdefault(table, set()).add(column)
     return by_table
 
@@ -83,6 +84,7 @@ def _read(profile: Profile) -> Iterator[TableColumn]:
             yield jobs_table, ours
     for _, related in related_rows(profile):
         yield from _columns_of_related(jobs_table, related)
+    yield from ((beside.table, beside.newest) for beside in profile.jobs.beside.values() if beside.newest)
     for alive in profile.alive:
         yield from _columns_of_witness(profile, alive)
     for action in profile.actions.values():

@@ -64,6 +64,7 @@ def ends_by_related_rows(profile: Profile, action: Action) -> bool:
         return False
     required = {related.table for related in running.exists}
     excluded = {related.table for related in running.missing}
+    required |= {profile.jobs.beside[name].table for name in _beside_running(profile)}
     matched = {ours for related in running.related for ours in related.match.values()}
     for step in action.also:
         if isinstance(step, Update) and step.table in required | excluded:
@@ -75,6 +76,13 @@ def ends_by_related_rows(profile: Profile, action: Action) -> bool:
     return bool(matched & set(action.assign or {}))
 
 
+def _beside_running(profile: Profile) -> set[str]:
+    """The rows beside the job by which it says that it runs."""
+    running = profile.jobs.running
+    names = condition_columns(running.conditions if running else ())
+    return {beside for name in names if (beside := profile.jobs.place_of(name).beside) is not None}
+
+
 def running_columns_left_to_the_database(profile: Profile, action: Action) -> frozenset[str]:
     """The columns that say whether a job runs, where an action sets none of them, but others of the row.
 
@@ -84,6 +92,7 @@ def running_columns_left_to_the_database(profile: Profile, action: Action) -> fr
     running, assign = profile.jobs.running, set(action.assign or {})
     asked = set(condition_columns(running.conditions if running else ()))
     never_generated = {*profile.jobs.key, *profile.jobs.started}
+    asked = {name for name in asked if profile.jobs.place_of(name).beside is None}
     return frozenset() if not assign or asked & assign else frozenset(asked - never_generated)
 
 

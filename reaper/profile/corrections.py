@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reaper.model import StoredTime
@@ -42,7 +42,21 @@ class Corrections:
 
 def corrected_profile(profile: Profile, old: Mapping[str, Any], corrections: Corrections) -> dict[str, Any]:
     """The profile's TOML table with all corrections made; `old` is that table as it is."""
+    corrections = _with_rows_beside(profile, corrections)
     return _ProfileCorrector(profile.jobs.table, profile.jobs.state, profile.tables, corrections).profile(old)
+
+
+def _with_rows_beside(profile: Profile, corrections: Corrections) -> Corrections:
+    """Also for the columns of rows beside the job, as they are named among the job's columns."""
+    jobs, columns, values = profile.jobs.table, dict(corrections.columns), dict(corrections.values)
+    for name, beside in profile.jobs.beside.items():
+        for (table, column), correct in corrections.columns.items():
+            if table == beside.table:
+                columns[jobs, f"{name}.{column}"] = f"{name}.{correct}"
+        for (table, column, value), correct in corrections.values.items():
+            if table == beside.table:
+                values[jobs, f"{name}.{column}", value] = correct
+    return replace(corrections, columns=columns, values=values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,13 @@ class _ProfileCorrector:
             new["log"] = {**log, **{name: self._names(self.jobs, log[name]) for name in ("type", "order")}, **types}
         if "parts" in old:
             new["parts"] = [self._related(part) for part in old["parts"]]
+        if "beside" in old:
+            new["beside"] = {name: self._beside(beside) for name, beside in old["beside"].items()}
         return new
+
+    def _beside(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        newest = {"newest": self._names(old["table"], old["newest"])} if "newest" in old else {}
+        return {**self._related(old), **newest}
 
     def _running(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new = self._condition(self.jobs, old)

@@ -11,8 +11,9 @@ from reaper.model import TIMESTAMPTZ, StoredTime, TimestampFormat
 from reaper.profile import validation
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.base import Label, Match, Name, Names, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.beside import Beside, BesideName, Place, place_of
 from reaper.profile.choices import Choice
-from reaper.profile.columns import columns, columns_copied_by
+from reaper.profile.columns import TableColumn, columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running, StartLostLog
 from reaper.profile.real_tables import ColumnKind
 from reaper.profile.sql_template import checked, columns_in
@@ -37,7 +38,8 @@ class JobMapping(ProfileModel):
     A job whose `claim` columns (a worker's id, a lock token) change between the survey and the lock is not ended. The
     column `holder` names the worker or the server that works on the job. Rows of `parts` belong to a job and are locked
     with it: a job whose parts cannot all be locked is left alone. Where the column `kind` has only a number,
-    `kind_name` says where its name is.
+    `kind_name` says where its name is. `beside` are rows of other tables, one for each job: the column `kind` of the
+    row `args` is `args.kind`.
     """
 
     table: TableName
@@ -52,6 +54,7 @@ class JobMapping(ProfileModel):
     running: Running | None = None
     log: Log | None = None
     parts: tuple[Related, ...] = ()
+    beside: Mapping[BesideName, Beside] = {}
 
     @model_validator(mode="after")
     def _row_or_log(self) -> JobMapping:
@@ -64,6 +67,10 @@ class JobMapping(ProfileModel):
     def state(self) -> str | None:
         """The column with a job's state."""
         return (self.running.column if self.running else None) or self.status
+
+    def place_of(self, column: str) -> Place:
+        """Where one of the job's columns is: in its own row, or in one beside it."""
+        return place_of(column, self.beside)
 
 
 class LimitColumn(ProfileModel):
@@ -236,8 +243,16 @@ class Profile(ProfileModel):
         can_compose = self.attempts is not None and "requeue" in self.actions
         return (*self.actions, *self.choices, *([REQUEUE_ELSE_FAIL] if can_compose else []))
 
+    def real_column(self, table: str, column: str) -> TableColumn:
+        """The table and the column of a column of `table`: where that has the jobs, it may be in a row beside them."""
+        if table != self.jobs.table:
+            return table, column
+        beside, real = self.jobs.place_of(column)
+        return (table, real) if beside is None else (self.jobs.beside[beside].table, real)
+
     def time_of(self, table: str, column: str) -> StoredTime:
         """How a column stores moments, as is said for it and as far as its type is known."""
+        table, column = self.real_column(table, column)
         said = self.said_time(table, column)
         kind = self._column_kinds.get(table, {}).get(column)
         if said.format in _OF_DATES and kind is not None:
@@ -249,6 +264,7 @@ class Profile(ProfileModel):
 
     def said_time(self, table: str, column: str) -> StoredTime:
         """What the file says: of the column, else of its table, else of the profile."""
+        table, column = self.real_column(table, column)
         return self.times.get(f"{table}.{column}", self.times.get(table, self.time))
 
     def time_key(self, key: str) -> tuple[str, str | None]:

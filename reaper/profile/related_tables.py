@@ -27,6 +27,7 @@ def related_rows(profile: Profile) -> Iterator[tuple[str, Related | Update | Del
         yield from ((f"jobs.running.exists.{n}", related) for n, related in enumerate(jobs.running.exists))
         yield from ((f"jobs.running.missing.{n}", related) for n, related in enumerate(jobs.running.missing))
     yield from ((f"jobs.parts.{n}", part) for n, part in enumerate(jobs.parts))
+    yield from ((f"jobs.beside.{name}", beside) for name, beside in jobs.beside.items())
     for name, action in profile.actions.items():
         for n, step in enumerate(action.also):
             if not isinstance(step, Insert):
@@ -41,11 +42,13 @@ def related_rows(profile: Profile) -> Iterator[tuple[str, Related | Update | Del
 def liveness_tables(profile: Profile) -> frozenset[str]:
     """Tables whose rows, when row-level security hides them, make a living job look stale, or choose another action.
 
-    These are the tables with signs of life and with ends, and those whose rows a choice counts.
+    These are the tables with signs of life and with ends, those with rows beside the job, and those whose rows a choice
+    counts.
     """
     jobs = profile.jobs
     tables = {alive.events.table for alive in profile.alive if alive.events}
     tables.update(related.table for related in (*(jobs.running.missing if jobs.running else ()), *jobs.parts))
+    tables.update(beside.table for beside in jobs.beside.values())
     tables.update(rows.table for choice in profile.choices.values() for rows in choice.rows)
     if jobs.log or any(alive.children for alive in profile.alive):
         tables.add(jobs.table)

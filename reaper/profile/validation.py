@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reaper.common.suggestions import did_you_mean
 from reaper.errors import InconsistentProfile
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Insert, Update
+from reaper.profile.beside import problems_beside
 from reaper.profile.contradictions import contradictions, purged_while_running, still_running
 from reaper.profile.values import FromColumn, Next
 
@@ -23,6 +24,7 @@ def check(profile: Profile) -> None:
         *_actions(profile),
         *_choices(profile),
         *_witnesses(profile),
+        *problems_beside(profile),
         *contradictions(profile),
         *purged_while_running(profile),
         *_purge(profile),

@@ -31,10 +31,10 @@ def _has_attempts_left(tables: ProfileTables, jobs: FromClause) -> ColumnElement
     attempts = tables.profile.attempts
     if attempts is None:
         raise ValueError("a choice by attempts needs attempts")
-    counted = jobs.c[attempts.counter]
+    counted = tables.job_column(jobs, attempts.counter)
     limits: list[Element] = [literal(attempts.limit)] if attempts.limit is not None else []
     if attempts.limit_column is not None:
-        limits.insert(0, jobs.c[attempts.limit_column])
+        limits.insert(0, tables.job_column(jobs, attempts.limit_column))
     limit = func.coalesce(*limits) if len(limits) > 1 else limits[0]
     tried = func.coalesce(sql.array_length(counted) if attempts.array else counted, 0)
     below = func.coalesce((tried + 1 if attempts.retries_column else tried) < limit, False)

@@ -84,7 +84,7 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
     columns = select(
         *(column.label(KEY.format(n)) for n, column in enumerate(tables.key(jobs))),
         *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(tables.key_text(jobs))),
-        *(jobs.c[name].label(tables.row_alias(name)) for name in tables.row_columns),
+        *(tables.job_column(jobs, name).label(tables.row_alias(name)) for name in tables.row_columns),
         rule.kind(jobs).label("kind"),
         status_of(tables.profile, jobs).label("status"),
         rule.started(jobs).label("started"),

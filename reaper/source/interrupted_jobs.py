@@ -62,7 +62,7 @@ def is_interrupted_of_holder(rule: Rule, jobs: FromClause) -> ColumnElement[bool
     """Interrupted, and held by the restarted server. A job without a holder is not."""
     holder = rule.tables.profile.jobs.holder
     assert holder is not None, "asked only of profiles that name the holder"
-    held = sql.text_of(jobs.c[holder]) == sql.parameter(_HOLDER, String())
+    held = sql.text_of(rule.tables.job_column(jobs, holder)) == sql.parameter(_HOLDER, String())
     return and_(held, is_interrupted(rule, jobs))
 
 

@@ -198,8 +198,10 @@ def _running(rule: Rule) -> FromClause:
 
 
 def _matched(rule: Rule) -> set[str]:
-    key, events = rule.tables.profile.jobs.key, (alive.events for alive in rule.tables.profile.alive)
-    return {name for one in events if one for name in one.matching(key).values()}
+    jobs, events = rule.tables.profile.jobs, (alive.events for alive in rule.tables.profile.alive)
+    matched = [name for one in events if one for name in one.matching(jobs.key).values()]
+    matched += [name for beside in jobs.beside.values() for name in beside.match.values()]
+    return {name for name in matched if jobs.place_of(name).beside is None}
 
 
 def _beside_offset(sign: Element) -> Any:

@@ -176,7 +176,7 @@ def _run_identity(rule: Rule) -> list[Label[Any]]:
     """What changes when the job is started again: its version, and its attempts."""
     columns, attempts = version_columns(rule, rule.tables.jobs), rule.tables.profile.attempts
     if attempts:
-        columns.append(sql.text_of(rule.tables.jobs.c[attempts.counter]))
+        columns.append(sql.text_of(rule.tables.job_column(rule.tables.jobs, attempts.counter)))
     return [element.label(_RUN_IDENTITY.format(n)) for n, element in enumerate(columns)]
 
 

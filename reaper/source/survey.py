@@ -187,10 +187,11 @@ def version_columns(rule: Rule, jobs: FromClause) -> list[Element]:
 
     The start travels as a number: it is only compared, and a number can hold what Python's dates cannot.
     """
-    claim = rule.tables.profile.jobs.claim
+    tables = rule.tables
+    claim = [tables.job_column(jobs, name) for name in tables.profile.jobs.claim]
     return [
-        sql.epoch(rule.tables.started(jobs)).label("start"),
-        *(sql.fingerprint(sql.text_of(jobs.c[name])).label(f"claim_{n}") for n, name in enumerate(claim)),
+        sql.epoch(tables.started(jobs)).label("start"),
+        *(sql.fingerprint(sql.text_of(column)).label(f"claim_{n}") for n, column in enumerate(claim)),
     ]
 
 
@@ -211,7 +212,7 @@ def _stale(rule: Rule, read: Callable[[FromClause], Sequence[Element]]) -> Selec
     """
     jobs, condition = rule.tables.jobs, rule.tables.search_condition(rule.tables.jobs)
     if not rule.limits_vary:
-        return select(*read(jobs)).where(condition, rule.stale(jobs))
+        return select(*read(jobs)).select_from(jobs).where(condition, rule.stale(jobs))
     names = sorted(columns_judged(rule.tables.profile))
     first = select(*(jobs.c[name] for name in names)).where(condition, rule.may_be_stale(jobs))
     # OFFSET has PostgreSQL plan it by itself. Else it expects few jobs to be left of all conditions together, and looks
@@ -318,7 +319,8 @@ def kinds_query(rule: Rule) -> Select[Any]:
     jobs = rule.tables.jobs
     kind = rule.kind(jobs).label("kind")
     running = rule.tables.search_condition(jobs), rule.tables.running(jobs)
-    exact = select(kind, func.count().label("jobs")).where(*running).group_by(kind).subquery(reserved_alias("exact"))
+    counted = select(kind, func.count().label("jobs")).select_from(jobs).where(*running).group_by(kind)
+    exact = counted.subquery(reserved_alias("exact"))
     shown = select(sql.shortened(exact.c.kind).label("kind"), exact.c.jobs).subquery(reserved_alias("shown"))
     jobs_of_kind = func.sum(shown.c.jobs).label("jobs")
     return select(shown.c.kind, jobs_of_kind).group_by(shown.c.kind).order_by(jobs_of_kind.desc(), shown.c.kind)

@@ -76,7 +76,8 @@ def _of_kinds(rule: Rule) -> Select[Any]:
         func.max(started).label(_NEWEST),
         *_without_start(rule),
     ]
-    counted = select(*kinds, *counts).where(*_is_running(rule)).group_by(*(kind.element for kind in kinds))
+    counted = select(*kinds, *counts).select_from(jobs).where(*_is_running(rule))
+    counted = counted.group_by(*(kind.element for kind in kinds))
     by_kind = counted.subquery(reserved_alias("by_kind"))
     past, crossed = _past_of_kind(rule, by_kind.c)
     columns = [

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, FromClause, String, case, func, literal, n
 from reaper.profile import Condition, Conditions, Now, Related
 from reaper.profile.conditions import Bound, OtherColumn
 from reaper.sql import expressions as sql
-from reaper.sql.conditions import holds
+from reaper.sql.conditions import Columns, holds
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables
 
@@ -44,12 +44,12 @@ def _text_unless(condition: ColumnElement[bool], text: Element) -> Element:
 def _unmet(
     tables: ProfileTables, conditions: Conditions, jobs: FromClause
 ) -> Iterator[tuple[ColumnElement[bool], Element]]:
-    table = tables.profile.jobs.table
+    table, row = tables.profile.jobs.table, tables.job_row(jobs)
     for condition in conditions:
-        yield holds(condition, jobs, lambda column: tables.stored_time(table, column)), _contrary(condition, jobs)
+        yield holds(condition, row, lambda column: tables.stored_time(table, column)), _contrary(condition, row)
 
 
-def _contrary(condition: Condition, jobs: FromClause) -> Element:
+def _contrary(condition: Condition, jobs: Columns) -> Element:
     """What is the case instead, with the value that the row has."""
     if condition.otherwise is not None:
         return literal(condition.otherwise, String)
@@ -66,7 +66,7 @@ def _contrary(condition: Condition, jobs: FromClause) -> Element:
     return case((jobs.c[name].is_(None), literal(f"its {name} is not set", String)), else_=is_set)
 
 
-def _is(name: str, value: Element, condition: Condition, jobs: FromClause) -> Element:
+def _is(name: str, value: Element, condition: Condition, jobs: Columns) -> Element:
     bound = condition.bound
     if bound is None:
         return sql.concat(f"its {name} is ", value)

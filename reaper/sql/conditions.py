@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, FromClause, and_, or_, true
+from sqlalchemy import ColumnElement, and_, or_, true
 
 from reaper.model import StoredTime
 from reaper.profile import Condition, Conditions, Now, Scalar
@@ -17,12 +18,19 @@ TimeOf = Callable[[str], StoredTime]
 """How a column of the row stores moments."""
 
 
-def all_hold(conditions: Conditions, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
+class Columns(Protocol):
+    """The columns of a row, by name: those of a table, or those that a job has in its own row and beside it."""
+
+    @property
+    def c(self) -> Any: ...
+
+
+def all_hold(conditions: Conditions, row: Columns, time_of: TimeOf) -> ColumnElement[bool]:
     """All of the conditions hold for a row."""
     return and_(true(), *(holds(condition, row, time_of) for condition in conditions))
 
 
-def fill_template(template: str, columns: FromClause | dict[str, Element]) -> Element:
+def fill_template(template: str, columns: Columns | dict[str, Element]) -> Element:
     """The user's own SQL, with columns in its placeholders."""
     by_name = columns if isinstance(columns, dict) else columns.c
     parts: list[str | Element] = []
@@ -37,7 +45,7 @@ def is_one_of(column: Element, values: Iterable[Scalar]) -> ColumnElement[bool]:
     return column == bound[0] if len(bound) == 1 else column.in_(bound)
 
 
-def holds(condition: Condition, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
+def holds(condition: Condition, row: Columns, time_of: TimeOf) -> ColumnElement[bool]:
     """One condition holds for a row; NULL where it compares with NULL."""
     if condition.sql is not None:
         return fill_template(condition.sql, row)
@@ -62,7 +70,7 @@ def _meets_list(column: Element, condition: Condition) -> ColumnElement[bool]:
     return column.not_in([sql.untyped(value) for value in condition.not_in or ()])
 
 
-def _as_comparable(one: str, other: str, row: FromClause, time_of: TimeOf) -> list[Element]:
+def _as_comparable(one: str, other: str, row: Columns, time_of: TimeOf) -> list[Element]:
     """Two columns as they are stored; where they store moments in different ways, the moments."""
     stored = [(row.c[name], time_of(name)) for name in (one, other)]
     same = stored[0][1] == stored[1][1]

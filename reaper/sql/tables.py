@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Select,
     TableClause,
     and_,
     column,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -40,7 +43,7 @@ from reaper.profile import (
 from reaper.profile.audit_events import constant_values
 from reaper.profile.real_tables import TableIdentity
 from reaper.sql import expressions as sql
-from reaper.sql.conditions import all_hold, is_one_of
+from reaper.sql.conditions import Columns, all_hold, is_one_of
 from reaper.sql.expressions import Element
 from reaper.sql.types import Bytes
 
@@ -72,6 +75,20 @@ def table_of(
         ),
         schema=quoted_name(schema, quote=True) if schema else None,
     )
+
+
+class _JobRow:
+    """A job's row, together with the rows beside it."""
+
+    def __init__(self, tables: ProfileTables, jobs: FromClause) -> None:
+        self._tables, self._jobs = tables, jobs
+
+    @property
+    def c(self) -> _JobRow:
+        return self
+
+    def __getitem__(self, name: str) -> Element:
+        return self._tables.job_column(self._jobs, name)
 
 
 _NUMBER, _DEFINITION = "reaper_table_{}", "reaper_view_{}"
@@ -194,6 +211,7 @@ class ProfileTables:
         """Whether one of the steps changes another table that says whether a job runs."""
         running = self.profile.jobs.running
         related = {part.table for part in running.related} if running else set()
+        related |= {beside.table for beside in self.profile.jobs.beside.values()}
         return any(step.table in related for step in steps)
 
     @property
@@ -263,19 +281,20 @@ class ProfileTables:
 
     def conditions_hold(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
         """All of the conditions hold for a row of this table."""
-        return all_hold(conditions, row, lambda column: self.stored_time(table, column))
+        return all_hold(conditions, self._row(table, row), lambda column: self.stored_time(table, column))
 
     def belongs_to_job(
         self, related: Related | Delete | Update, row: FromClause, jobs: FromClause
     ) -> ColumnElement[bool]:
         """A row of another table belongs to a job."""
-        matching = [row.c[column] == jobs.c[job_column] for column, job_column in related.match.items()]
+        matching = [row.c[column] == self.job_column(jobs, job_column) for column, job_column in related.match.items()]
         return and_(*matching, self.conditions_hold(related.where, row, related.table))
 
     def inserted_for_job(self, insert: Insert, row: FromClause, jobs: FromClause) -> list[ColumnElement[bool]]:
         """A row has what this insert always writes for a job."""
         return [
-            row.c[name] == (jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
+            row.c[name]
+            == (self.job_column(jobs, value.column) if isinstance(value, FromColumn) else sql.untyped(value))
             for name, value in constant_values(insert).items()
         ]
 
@@ -298,7 +317,43 @@ class ProfileTables:
 
     def instant(self, table: str, rows: FromClause, column: str) -> Element:
         """The moment in a column of these rows of a table; NULL for one that means "none"."""
-        return sql.to_instant(rows.c[column], self.stored_time(table, column))
+        return sql.to_instant(self._row(table, rows).c[column], self.stored_time(table, column))
+
+    # --- rows beside the job ---------------------------------------------------------------------------------
+
+    def job_column(self, jobs: FromClause, name: str) -> Element:
+        """A column of the job's own row, or of a row beside it: NULL where there is none.
+
+        Read anew by each statement: the second look under the lock sees the row as it is then.
+        """
+        beside, column = self.profile.jobs.place_of(name)
+        if beside is None:
+            own: Element = jobs.c[column]
+            return own
+        row, rows = self._rows_beside(beside, jobs)
+        value = rows.with_only_columns(row.c[column])
+        if (newest := self.profile.jobs.beside[beside].newest) is not None:
+            value = value.where(row.c[newest].is_not(None)).order_by(row.c[newest].desc())
+        return value.limit(literal_column("1")).scalar_subquery()
+
+    def job_row(self, jobs: FromClause) -> Columns:
+        """The job's own columns, and those of the rows beside it, by their names in the profile."""
+        return _JobRow(self, jobs) if self.profile.jobs.beside else jobs
+
+    def rows_beside_that_are_several(self, jobs: FromClause) -> Iterator[tuple[str, ColumnElement[bool]]]:
+        """By the name of each row beside the job of which there may be one at most: whether the job has several."""
+        for name, beside in self.profile.jobs.beside.items():
+            if beside.newest is None:
+                _, rows = self._rows_beside(name, jobs)
+                yield name, rows.with_only_columns(func.count()).scalar_subquery() > 1
+
+    def _rows_beside(self, name: str, jobs: FromClause) -> tuple[FromClause, Select[Any]]:
+        beside = self.profile.jobs.beside[name]
+        row = self.table(beside.table).alias(reserved_alias(f"beside_{name}"))
+        return row, select(literal(1)).select_from(row).where(self.belongs_to_job(beside, row, jobs)).correlate(jobs)
+
+    def _row(self, table: str, row: FromClause) -> Columns:
+        return self.job_row(row) if table == self.profile.jobs.table else row
 
     @staticmethod
     def keys_equal(left: Sequence[Element], right: Sequence[Element]) -> ColumnElement[bool]:

@@ -161,7 +161,7 @@ class _Transition:
         names = list(dict.fromkeys((*mapping.started, *mapping.claim)))
         if mapping.log is not None:
             return {}
-        query: Select[Any] = select(*(sql.text_of(jobs.c[name]) for name in names))
+        query: Select[Any] = select(*(sql.text_of(self._tables.job_column(jobs, name)) for name in names))
         row = self._execute(query.where(self._tables.key_in_batch(jobs)), values).one_or_none()
         return dict(zip(names, row, strict=True)) if row is not None else {}
 
@@ -212,8 +212,8 @@ class _Transition:
     def _is_job(self, jobs: Any) -> ColumnElement[bool]:
         key: list[Element] = [self._job.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
         same_run = (
-            jobs.c[name].is_(None) if text is None else jobs.c[name] == sql.untyped(text)
-            for name, text in self._version.items()
+            column.is_(None) if text is None else column == sql.untyped(text)
+            for column, text in ((self._tables.job_column(jobs, name), text) for name, text in self._version.items())
         )
         return and_(ProfileTables.keys_equal(self._tables.key(jobs), key), self._runs(jobs), *same_run)
 

@@ -19,8 +19,11 @@ def own_limit(tables: ProfileTables, limit: LimitColumn, jobs: FromClause, above
     in seconds.
     """
     column, unit = limit.column, limit.seconds
-    duration: Element = fill_template(limit.sql or "", jobs) if column is None else jobs.c[column]
-    if column and tables.profile.column_kinds.get(tables.profile.jobs.table, {}).get(column) in ("interval", "time"):
+    duration = (
+        fill_template(limit.sql or "", tables.job_row(jobs)) if column is None else tables.job_column(jobs, column)
+    )
+    table, real = tables.profile.real_column(tables.profile.jobs.table, column or "")
+    if tables.profile.column_kinds.get(table, {}).get(real) in ("interval", "time"):
         duration, unit = sql.interval_seconds(duration), 1.0
     seconds = case(
         (duration >= _exact(_LONGEST / unit), literal(_LONGEST, sql.FLOAT)),

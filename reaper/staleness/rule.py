@@ -199,8 +199,11 @@ class Rule:
         return sql.newest(self.started(jobs), *self.newest_signs(jobs))
 
     def unknown(self, jobs: FromClause) -> ColumnElement[bool]:
-        """A witness could not be asked about the job, or the moments of one are unknown: it may be alive."""
-        return or_(self._celery.unknown(jobs), self._moments.unknown(jobs))
+        """A witness could not be asked about the job, the moments of one are unknown, or it is unknown which row beside
+        the job is meant: it may be alive.
+        """
+        several = (is_several for _, is_several in self.tables.rows_beside_that_are_several(jobs))
+        return or_(self._celery.unknown(jobs), self._moments.unknown(jobs), *several)
 
     def verdict(self, jobs: FromClause) -> Element:
         """The name of the verdict on any row of the table, running or not."""
@@ -234,11 +237,11 @@ class Rule:
         """The job's kind, as text: its name where the profile says where that is and a row has it."""
         if self._jobs.kind is None:
             return sql.null_text()
-        kind, kind_name = sql.text_of(jobs.c[self._jobs.kind]), self._jobs.kind_name
+        kind, kind_name = sql.text_of(self.tables.job_column(jobs, self._jobs.kind)), self._jobs.kind_name
         if kind_name is None:
             return kind
         names = self.tables.table(kind_name.table).alias(reserved_alias("kind"))
-        same = [names.c[theirs] == jobs.c[ours] for theirs, ours in kind_name.match.items()]
+        same = [names.c[theirs] == self.tables.job_column(jobs, ours) for theirs, ours in kind_name.match.items()]
         # An aggregate: the database need not know that there is one row at most.
         name = select(func.max(sql.text_of(names.c[kind_name.column]))).where(*same).correlate(jobs).scalar_subquery()
         return func.coalesce(name, kind)
@@ -288,12 +291,17 @@ class Rule:
 
     def why_unknown(self, jobs: FromClause) -> Element:
         """Which witness could not be asked, or which moments are unknown, as a text; NULL when all are known."""
-        return func.coalesce(self._celery.why_unknown(jobs), self._moments.why(jobs), type_=String)
+        several = [
+            case((is_several, literal(f"several rows of {self._jobs.beside[name].table} are its row {name!r}", String)))
+            for name, is_several in self.tables.rows_beside_that_are_several(jobs)
+        ]
+        return func.coalesce(self._celery.why_unknown(jobs), self._moments.why(jobs), *several, type_=String)
 
     @property
     def may_be_unknown(self) -> bool:
         """Whether there are jobs of which something may be unknown."""
-        return self.tables.profile.task is not None or self._moments.possible
+        may_be_several = any(beside.newest is None for beside in self._jobs.beside.values())
+        return self.tables.profile.task is not None or self._moments.possible or may_be_several
 
     def most_overdue(self, jobs: FromClause) -> Element:
         """An aggregate: the age of the job furthest past its timeout, as a multiple of that; NULL where none runs.
@@ -436,7 +444,10 @@ class Rule:
         """What may have limits: the job's kind, and what its column has where that has a name as well."""
         if self._jobs.kind is None:
             return []
-        return [self.kind(jobs), *([sql.text_of(jobs.c[self._jobs.kind])] if self._jobs.kind_name is not None else [])]
+        number = (
+            [sql.text_of(self.tables.job_column(jobs, self._jobs.kind))] if self._jobs.kind_name is not None else []
+        )
+        return [self.kind(jobs), *number]
 
     def with_limits(self, rows: FromClause, kinds: Sequence[Element], *, in_words: bool = False) -> FromClause:
         """The rows with the limits of their kinds: the first of these that has limits."""

@@ -105,7 +105,8 @@ class Signs:
 
     def _events(self, witness: Witness, events: Events, jobs: FromClause) -> SignSource:
         table = self._tables.table(events.table).alias(reserved_alias("sign"))
-        matching = [table.c[column] == jobs.c[key] for column, key in events.matching(self._jobs.key).items()]
+        match = events.matching(self._jobs.key)
+        matching = [table.c[column] == self._tables.job_column(jobs, ours) for column, ours in match.items()]
         rows = (
             select(literal(1))
             .select_from(table)

@@ -21,7 +21,7 @@ from reaper.staleness.signs import Signs
 def columns_without_zone(profile: Profile) -> tuple[TableColumn, ...]:
     """The columns with starts and signs of life whose moments have no zone, where none is said."""
     table = profile.jobs.table
-    columns = [(table, name) for name in profile.jobs.started]
+    columns = [profile.real_column(table, name) for name in profile.jobs.started]
     columns += [column for witness in profile.alive for column in columns_of_witness(profile, witness)]
     return tuple(dict.fromkeys(column for column in columns if _is_without_zone(profile, column)))
 
@@ -37,7 +37,7 @@ def columns_of_witness(profile: Profile, witness: Witness) -> list[TableColumn]:
         return [(witness.events.table, name) for name in witness.events.at]
     own = [name for name in (witness.column, witness.deadline) if name]
     names = [*(witness.children.at if witness.children else ()), *own]
-    return [(profile.jobs.table, name) for name in names]
+    return [profile.real_column(profile.jobs.table, name) for name in names]
 
 
 class UnknownMoments:
@@ -68,19 +68,19 @@ class UnknownMoments:
         """The job has a moment in this column that counts."""
         profile = self._tables.profile
         witnesses = (witness for witness in profile.alive if column in columns_of_witness(profile, witness))
-        uses = [self._has_sign(witness, column[1], jobs) for witness in witnesses]
-        if column in self._start_columns():
-            uses.append(self._starts(column[1], jobs))
+        uses = [self._has_sign(witness, jobs) for witness in witnesses]
+        uses += [self._starts(name, jobs) for name in profile.jobs.started if self._start_column(name) == column]
         return or_(*uses)
 
-    def _has_sign(self, witness: Witness, column: str, jobs: FromClause) -> ColumnElement[bool]:
+    def _has_sign(self, witness: Witness, jobs: FromClause) -> ColumnElement[bool]:
         rows = self._signs.of(witness, jobs).rows
         if rows is not None:
             return rows.exists()
-        return self._tables.instant(self._tables.profile.jobs.table, jobs, column).is_not(None)
+        name = witness.column or witness.deadline or ""
+        return self._tables.instant(self._tables.profile.jobs.table, jobs, name).is_not(None)
 
-    def _start_columns(self) -> list[TableColumn]:
-        return [(self._tables.profile.jobs.table, name) for name in self._tables.profile.jobs.started]
+    def _start_column(self, name: str) -> TableColumn:
+        return self._tables.profile.real_column(self._tables.profile.jobs.table, name)
 
     def _starts(self, column: str, jobs: FromClause) -> ColumnElement[bool]:
         """The job's start is in this column: no other one before it has a moment."""

@@ -32,7 +32,8 @@ def check_rows(context: CheckContext) -> Iterator[Finding]:
     jobs = context.profile.jobs
     if context.jobs is None or not _readable(context, jobs.table) or _has_invalid_state(context):
         return
-    if not all(_readable(context, related.table) for related in (jobs.running.related if jobs.running else ())):
+    related = (*(jobs.running.related if jobs.running else ()), *jobs.beside.values())
+    if not all(_readable(context, part.table) for part in related):
         return
     yield from _result(jobs.table, "whether running jobs are spelled in another case", partial(_other_case, context))
     for n, condition in enumerate(jobs.running.where if jobs.running else ()):
@@ -193,7 +194,8 @@ def _newest_in_future(
         return None
     other = context.schema.table(name).alias()
     timestamps = [context.schema.instant(name, other, column) for column in at]
-    same = [other.c[column] == context.schema.jobs.c[job_column] for column, job_column in match.items()]
+    schema = context.schema
+    same = [other.c[column] == schema.job_column(schema.jobs, ours) for column, ours in match.items()]
     return _in_future(context, select(func.max(sql.newest(*timestamps))).where(*same).scalar_subquery(), what)
 
 

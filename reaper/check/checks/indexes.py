@@ -9,7 +9,7 @@ from itertools import product
 from reaper.catalog.tables import Column, Index, Table
 from reaper.check.context import CheckContext, listed
 from reaper.check.finding import Finding, Level, note, warning
-from reaper.profile import Condition, Next
+from reaper.profile import Beside, Condition, Next
 from reaper.profile.related_tables import related_rows
 
 
@@ -60,6 +60,10 @@ def lookups(context: CheckContext) -> Iterator[Lookup]:
             what = "recent entries, for jobs whose start was lost, are searched"
             yield from (Lookup(jobs.table, (name,), None, what) for name in jobs.started)
     for _, related in related_rows(profile):
+        if isinstance(related, Beside):
+            what = "the row beside each running job is searched"
+            yield Lookup(related.table, tuple(related.match), related.newest, what)
+            continue
         what = "the rows that belong to each old job are searched"
         yield Lookup(related.table, tuple(related.match), None, what)
     for action in profile.actions.values():
@@ -139,7 +143,7 @@ def check_running_index(context: CheckContext) -> Iterator[Finding]:
     conditions = {
         condition.column: condition
         for condition in (running.conditions if running else ())
-        if condition.column and context.column(name, condition.column)
+        if condition.column and jobs is not None and condition.column in jobs.columns
     }
     if jobs is None or not conditions or any(_finds_running(context, conditions, index) for index in jobs.indexes):
         return
@@ -187,7 +191,7 @@ def _samples(column: Column, condition: Condition) -> list[str | None]:
 
 
 def _running_index(context: CheckContext, jobs: Table, conditions: Mapping[str, Condition]) -> str:
-    started = context.profile.jobs.started[-1:]
+    started = [name for name in context.profile.jobs.started[-1:] if name in jobs.columns]
     null = {name: condition.null == "null" for name, condition in conditions.items() if condition.null}
     if null:
         return context.catalog.fixes.create_index(jobs, started, null)

@@ -62,18 +62,20 @@ def _check_keys(context: CheckContext) -> Iterator[Finding]:
 
 def _check_collations(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
     """The server refuses to compare texts of two collations, unless one of them is binary."""
-    jobs, checked = context.jobs, set[tuple[str, str]]()
+    checked = set[tuple[str, str]]()
     for name, column, job_column in _compared_columns(context.profile):
         table = context.table_with_rows(name)
+        of_job, real = context.profile.real_column(context.profile.jobs.table, job_column)
+        jobs = context.table_with_rows(of_job)
         if jobs is None or table is None or (name, column) in checked:
             continue
         if not (context.has_columns(name, [column]) and context.has_columns(context.profile.jobs.table, [job_column])):
             continue
         checked.add((name, column))
-        if (reason := catalog.comparison_error((table, column), (jobs, job_column))) is not None:
-            collation = catalog.definitions[jobs.identity, job_column].collation
+        if (reason := catalog.comparison_error((table, column), (jobs, real))) is not None:
+            collation = catalog.definitions[jobs.identity, real].collation
             fix = catalog.fixes.collate(table, column, collation) if collation else None
-            message = f"cannot be compared with {context.profile.jobs.table}.{job_column}: {reason}"
+            message = f"cannot be compared with {of_job}.{real}: {reason}"
             yield error(f"{name}.{column}", message, fix)
 
 

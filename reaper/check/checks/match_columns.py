@@ -25,9 +25,10 @@ def check_matches(context: CheckContext) -> Iterator[Finding]:
     for place, table, name, job_column in comparisons(context.profile):
         one, other = context.column(table, name), context.column(jobs, job_column)
         if one is not None and other is not None and not context.catalog.can_compare(one.type, other.type):
+            theirs = ".".join(context.profile.real_column(jobs, job_column))
             yield error(
                 f"{table}.{name}",
-                f"is of type {one.type}, and {place} compares it with {jobs}.{job_column}, which is of type "
+                f"is of type {one.type}, and {place} compares it with {theirs}, which is of type "
                 f"{other.type}: the database cannot compare them. Give both columns one type, or name others",
             )
 

@@ -19,12 +19,13 @@ _MOST_JOBS = 100
 
 def check_sentinel_moments(context: CheckContext) -> Iterator[Finding]:
     """Finds nothing where a table is missing or may not be read: other checks report that."""
-    profile, starts = context.profile, [(context.profile.jobs.table, name) for name in context.profile.jobs.started]
+    profile = context.profile
+    starts = [profile.real_column(profile.jobs.table, name) for name in profile.jobs.started]
     signs = [column for witness in profile.alive for column in columns_of_witness(profile, witness)]
     for column in dict.fromkeys((*starts, *signs)):
         if _readable(context, [column]):
             yield from _none_in(context, column)
-    if _readable(context, starts) and not context.profile.jobs.log:
+    if all(_readable(context, [start]) for start in starts) and not context.profile.jobs.log:
         yield from _without_start(context)
 
 

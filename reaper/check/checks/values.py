@@ -47,7 +47,8 @@ def _check_numbers(context: CheckContext) -> Iterator[Finding]:
     for place, name in numbers:
         column = context.column(table, name)
         if column and column.family not in (*_NUMBERS, "other"):
-            yield error(f"{table}.{name}", f"{place}: is {column.type}; expected a number")
+            subject = ".".join(context.profile.real_column(table, name))
+            yield error(subject, f"{place}: is {column.type}; expected a number")
 
 
 def check_literal(context: CheckContext, table: str, column: Column, value: Scalar, place: str) -> Iterator[Finding]:
