@@ -80,18 +80,23 @@ def clear_stuck_scheduler_jobs(
     while_halted: bool = False,
     release: int = 0,
     trust_silence: bool = False,
+    while_observed: bool = False,
 ) -> Document:
     """End the jobs of every source that run for longer than `max_age_hours` and are silent: `reaper clear --yes`.
 
-    The guards hold a sweep here too; its outcome is then `held` (breaker) or `halted`. The last three arguments pass
-    them, as the options of `reaper clear` do. A halt is seen where the worker has the daemon's state directory
-    (REAPER_STATE_DIR) or reaches its address (REAPER_HTTP_HOST, REAPER_HTTP_PORT). `summary` has `total_stuck_jobs` and
-    how many were `cleared`, `sources` the report of each sweep. Raises ReaperError when no source could be swept.
+    The guards hold a sweep here too; its outcome is then `held` (breaker), `halted` or `observed`. The last four
+    arguments pass them, as the options of `reaper clear` do. A halt is seen where the worker has the daemon's state
+    directory (REAPER_STATE_DIR) or reaches its address (REAPER_HTTP_HOST, REAPER_HTTP_PORT). `summary` has
+    `total_stuck_jobs` and how many were `cleared`, `sources` the report of each sweep. Raises ReaperError when
+    no source could be swept.
     """
-    settings = _settings()
     passes = GuardPasses(
-        while_halted is True, int(_number("release", release, 0, 1e9, whole=True)), trust_silence is True
+        while_halted is True,
+        int(_number("release", release, 0, 1e9, whole=True)),
+        trust_silence is True,
+        while_observed is True,
     )
+    settings = passes.applied_to(_settings())
     halt = halt_guard(settings, while_halted=passes.while_halted)
     options = passes.sweep_options(settings, halt, dry_run=bool(dry_run))
     asked = {source.name: source for source in _with_max_age(settings, max_age_hours)}
@@ -142,15 +147,15 @@ def get_stuck_jobs_report(max_age_hours: float = 2) -> Document:
 
 @shared_task
 def cleanup_old_task_runs_enhanced(
-    days_to_keep: int = 30, batch_size: int = 1000, while_halted: bool = False
+    days_to_keep: int = 30, batch_size: int = 1000, while_halted: bool = False, while_observed: bool = False
 ) -> Document:
     """Delete what finished more than `days_to_keep` ago, `batch_size` jobs a transaction: `reaper purge`.
 
     Never a job that runs, or that a running one needs. A source is left out when its profile does not say which jobs
-    are finished. A halt holds it, as it holds `reaper purge`: the outcome is then `halted`. `summary` has
-    `total_deleted`. Raises ReaperError when no source is left, or none could be purged.
+    are finished. A halt holds it, as it holds `reaper purge`: the outcome is then `halted`; of an observed source it is
+    `observed`. `summary` has `total_deleted`. Raises ReaperError when no source is left, or none could be purged.
     """
-    settings = _settings()
+    settings = GuardPasses(while_observed=while_observed is True).applied_to(_settings())
     halt = halt_guard(settings, while_halted=while_halted is True)
     options = PurgeOptions(
         is_halted=halt.holds,
@@ -172,15 +177,18 @@ def cleanup_old_task_runs_enhanced(
 
 
 @shared_task
-def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_halted: bool = False) -> Document:
+def reset_scheduler_state(
+    force: bool = False, all_sources: bool = False, while_halted: bool = False, while_observed: bool = False
+) -> Document:
     """Emergency: end every running job of the sources of vuls, alive or not, and remove its task: `reaper reset`.
 
     Without `force` it only reports what it would end. `all_sources` means those of other profiles, too.
-    `while_halted` is as for `reaper reset`. `summary` has how many were running and `ended`, `sources` what became of
+    `while_halted` and `while_observed` are as for `reaper reset`. `summary` has
+    how many were running and `ended`, `sources` what became of
     their Celery tasks. The audit events name this task. Raises ReaperError without a source of vuls, when no source
     could be asked, and while a halt is in force.
     """
-    settings = _settings()
+    settings = GuardPasses(while_observed=while_observed is True).applied_to(_settings())
     selected = [source for source in settings.sources.values() if all_sources is True or source.profile.is_vuls]
     if not selected:
         raise ReaperError(

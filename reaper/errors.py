@@ -86,6 +86,10 @@ class HaltInForce(ReaperError):
     """An operator has halted the reaper, so that it ends nothing."""
 
 
+class SourceObserved(ReaperError):
+    """The source is only observed: none of its jobs is ended."""
+
+
 class QuietTime(ReaperError):
     """It is a quiet time of the source, in which nothing is ended."""
 

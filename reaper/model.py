@@ -71,6 +71,7 @@ class Outcome(StrEnum):
     STOPPED = "stopped"  # the daemon is stopping: ended between two batches
     HALTED = "halted"  # the supervisor is halted: no job is ended
     QUIET = "quiet"  # a maintenance window of the source: no job is ended
+    OBSERVED = "observed"  # the source is only observed: no job is ended
     FAILED = "failed"
 
 
@@ -395,7 +396,8 @@ class SweepReport:
     `kept` are the first of those stale jobs that `census` counts as kept; `holds`: so many jobs operators hold. `cap`:
     the outcome is HELD because of the cap on how many jobs are ended in a while, and why; None where the breaker holds
     it; of a dry run, why the cap would hold it. `quiet_until`: the end of the quiet time that held it; of a dry
-    run, that would hold it. `own_limits`
+    run, that would hold it. With the outcome OBSERVED, `would_reap` are the first of the jobs that no sweep
+    before has named. `own_limits`
     jobs are as old as was asked for, and young by the limit of their kind or row.
     """
 
@@ -446,14 +448,14 @@ class SweepReport:
     @property
     def succeeded(self) -> bool:
         """All of its work is done. A standby's is not: it only knows that another replica holds the lease."""
-        return self.outcome in (Outcome.DONE, Outcome.QUIET)
+        return self.outcome in (Outcome.DONE, Outcome.QUIET, Outcome.OBSERVED)
 
     @property
     def stale_remaining(self) -> int | None:
         """How many of the stale jobs that it found still exist, those that are kept left out; None when it ended before
-        they were counted.
+        they were counted, and where it was to leave them.
         """
-        if self.census is None or self.outcome is Outcome.STANDBY:
+        if self.census is None or self.outcome in (Outcome.STANDBY, Outcome.OBSERVED):
             return None
         return max(0, self.census.stale - self.census.kept - self.reaped - self.lost)
 

@@ -73,6 +73,7 @@ def command(
     while_halted: bool,
     release: int | None,
     trust_silence: bool,
+    while_observed: bool,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -90,7 +91,8 @@ def command(
     Example:
       reaper cleanup --older-than 1h --dry-run
     """
-    settings = load_settings(ctx)
+    passes = GuardPasses(while_halted, release or 0, trust_silence, while_observed)
+    settings = passes.applied_to(load_settings(ctx))
     if older_than is not None and older_than_minutes is not None:
         return refuse_usage(ctx, "--older-than and --older-than-minutes mean the same: give one of them")
     minutes: float = _DEFAULT_MINUTES if older_than_minutes is None else older_than_minutes
@@ -99,7 +101,8 @@ def command(
         minutes, threshold = as_minutes(older_than), Threshold(older_than, "--older-than")
     selected = settings_for_cleanup(single_source(settings, source), threshold)
     opened = create_one_off_source(settings, selected)
-    passes = GuardPasses(while_halted, release or 0, trust_silence)
+    if not dry_run:
+        opened.require_not_observed()
     halt = halt_guard(settings, while_halted=while_halted)
     run = CleanupRun(settings, opened, selected, minutes, passes, halt)
     if not (dry_run or yes or force) and can_ask(as_json=as_json) and not run.halt.holds():

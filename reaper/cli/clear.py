@@ -21,7 +21,7 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import Outcome, SweepReport, Threshold
-from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard, halt_members
+from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard, halt_members, require_none_observed
 from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
 from reaper.operations.sources import create_one_off_sources, in_order_of_ending, waits_for
 from reaper.source import Source
@@ -64,6 +64,7 @@ def command(
     while_halted: bool,
     release: int | None,
     trust_silence: bool,
+    while_observed: bool,
     revoke_orphans: bool,
     action: str | None,
     as_json: bool,
@@ -91,9 +92,11 @@ def command(
     yes = yes or force
     if not (dry_run or yes or is_interactive()):
         return refuse_usage(ctx, _NOT_INTERACTIVE)
-    run = _make_run(ctx, source, limit, action, GuardPasses(while_halted, release or 0, trust_silence))
+    passes = GuardPasses(while_halted, release or 0, trust_silence, while_observed)
+    run = _make_run(ctx, source, limit, action, passes)
     if not dry_run:
         run.halt.require_none()
+        require_none_observed(run.sources)
     result = preview = None if yes and not dry_run else run.preview()
     if preview and not (dry_run and as_json):
         _print_result(run, preview, stderr=as_json)
@@ -110,7 +113,7 @@ def command(
 def _make_run(
     ctx: click.Context, source: str | None, limit: Threshold | None, action: str | None, passes: GuardPasses
 ) -> ClearRun:
-    settings = load_settings(ctx)
+    settings = passes.applied_to(load_settings(ctx))
     names = list(settings.sources) if source is None else [require_source(settings, source)]
     selected = [settings.sources[name] for name in names]
     selected = [_with_max_age(one, limit) for one in selected]

@@ -12,7 +12,14 @@ import click
 from reaper.cli import exit_codes, output
 from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import ended_by, is_interactive, refuse_usage
-from reaper.cli.options import json_option, release_option, validate_duration, validate_text, while_halted_option
+from reaper.cli.options import (
+    json_option,
+    release_option,
+    validate_duration,
+    validate_text,
+    while_halted_option,
+    while_observed_option,
+)
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, single_source
 from reaper.common import messages
@@ -24,7 +31,7 @@ from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
 from reaper.operations.close_interrupted import CloseInterruptedOptions, CloseInterruptedResult, close_interrupted
 from reaper.operations.end_in_batches import BulkOptions, bulk_summary
-from reaper.operations.guards import HaltGuard, describe_halt, halt_guard, halt_members
+from reaper.operations.guards import GuardPasses, HaltGuard, describe_halt, halt_guard, halt_members
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
@@ -72,6 +79,7 @@ _NOT_INTERACTIVE = "standard input is not a terminal: use --yes to close without
 @click.option("--dry-run", is_flag=True, help="Only show what would be closed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @while_halted_option
+@while_observed_option
 @release_option
 @json_option
 @click.pass_context
@@ -86,6 +94,7 @@ def command(
     dry_run: bool,
     yes: bool,
     while_halted: bool,
+    while_observed: bool,
     release: int | None,
     as_json: bool,
 ) -> int:
@@ -104,7 +113,7 @@ def command(
     Example:
       reaper close-interrupted --source main --holder app-1 --started-ago 40s
     """
-    settings = load_settings(ctx)
+    settings = GuardPasses(while_observed=while_observed).applied_to(load_settings(ctx))
     selected = single_source(settings, source)
     if (problem := _problem_of_proof(selected, holder, only_server=only_server)) is not None:
         return refuse_usage(ctx, problem)
@@ -114,6 +123,8 @@ def command(
     if not dry_run:
         halt.require_none()
     run = _Run(settings, create_one_off_source(settings, selected), halt)
+    if not dry_run:
+        run.source.require_not_observed()
     if not run.source.profile.alive:
         say(
             f"reaper: source {run.source.name}: profile {run.source.profile.name!r} has no sign of life: "

@@ -9,7 +9,14 @@ import click
 from reaper.cli import output
 from reaper.cli.invocation import ended_by, operator_name, require_action
 from reaper.cli.job_command import JobCommand
-from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
+from reaper.cli.options import (
+    action_option,
+    job_argument,
+    json_option,
+    reason_option,
+    source_option,
+    while_observed_option,
+)
 from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
 from reaper.common.terminal import shown
@@ -18,6 +25,7 @@ from reaper.model import Key, ReapedJob
 from reaper.observers.command_log import CommandLog
 from reaper.operations.explain import locate
 from reaper.operations.fail import ManualEnd, fail
+from reaper.operations.guards import GuardPasses
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
@@ -29,9 +37,18 @@ from reaper.staleness.downtime import DowntimeTracker
 @reason_option
 @action_option("How the job is ended: an action of its profile. [default: fail]")
 @source_option
+@while_observed_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, job: str, reason: str, action: str | None, source: str | None, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    job: str,
+    reason: str,
+    action: str | None,
+    source: str | None,
+    while_observed: bool,
+    as_json: bool,
+) -> None:
     """End one running job by hand, whatever its signs of life.
 
     Uses the lock and writes the audit event of a sweep, with error code ManualTimeout. Exit status 1 when the job is
@@ -44,7 +61,7 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
     Example:
       reaper fail 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11 --reason 'its node is gone'
     """
-    settings = load_settings(ctx)
+    settings = GuardPasses(while_observed=while_observed).applied_to(load_settings(ctx))
     place, key = find_job(select_sources(settings, source), job, locate, all_sources_must_answer=True)
     chosen_action = require_action(settings.sources[place.name], action or "fail")
     decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason, action=chosen_action)

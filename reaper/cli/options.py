@@ -108,6 +108,9 @@ def age_option(help_text: str) -> Callable[[Any], Any]:
 while_halted_option = click.option(
     "--while-halted", is_flag=True, help="Go on although the reaper is halted. A halt that follows still stops it."
 )
+while_observed_option = click.option(
+    "--while-observed", is_flag=True, help="Go on although the source is only observed (observe = true)."
+)
 release_option = click.option(
     "--release",
     type=click.IntRange(1),
@@ -124,4 +127,4 @@ trust_silence_option = click.option(
 
 def guard_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that pass the guards of a command that ends stale jobs: the fields of `GuardPasses`."""
-    return while_halted_option(release_option(trust_silence_option(command)))
+    return while_halted_option(release_option(trust_silence_option(while_observed_option(command))))

@@ -11,7 +11,7 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import is_interactive, refuse_usage
-from reaper.cli.options import json_option, source_option, while_halted_option
+from reaper.cli.options import json_option, source_option, while_halted_option, while_observed_option
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, require_source
 from reaper.cli.sweep import halt_lines
@@ -19,7 +19,7 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.guards import HaltGuard, halt_guard, halt_members
+from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard, halt_members, require_none_observed
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
@@ -45,6 +45,7 @@ _EXIT_CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERR
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="The same as --yes.")
 @while_halted_option
+@while_observed_option
 @json_option
 @click.pass_context
 def command(
@@ -56,6 +57,7 @@ def command(
     yes: bool,
     force: bool,
     while_halted: bool,
+    while_observed: bool,
     as_json: bool,
 ) -> int:
     """Delete jobs that finished long ago, oldest first, with the rows that belong to them.
@@ -70,7 +72,7 @@ def command(
     Example:
       reaper purge --days-to-keep 90 --dry-run
     """
-    settings = load_settings(ctx)
+    settings = GuardPasses(while_observed=while_observed).applied_to(load_settings(ctx))
     try:
         selected = _purgeable(settings, source)
     except NotPurgeable as error:
@@ -79,6 +81,8 @@ def command(
     if not dry_run:
         halt.require_none()
     purges = [(create_one_off_source(settings, one), _options(one, days_to_keep, batch_size)) for one in selected]
+    if not dry_run:
+        require_none_observed(one for one, _ in purges)
     with InterruptHandler(changes=False) as interrupt:
         reports = _preview(purges, interrupt) if dry_run or (is_interactive() and not (yes or force)) else []
     if not dry_run and (not reports or _confirmed(reports)):
@@ -165,6 +169,8 @@ def _lines(report: PurgeReport) -> Iterator[str]:
         yield f"Would purge {report.found} job(s) that finished before {report.before}. Nothing was changed."
     elif report.outcome is not Outcome.FAILED or report.purged:
         yield f"Purged {report.purged} finished job(s)."
+    if report.outcome is Outcome.OBSERVED:
+        yield f"Observed only: {report.found} job(s) would be deleted, and none was."
     if report.outcome is Outcome.QUIET:
         yield f"Quiet until {report.quiet_until}: nothing more is deleted."
     if report.outcome in (Outcome.STOPPED, Outcome.HALTED):

@@ -12,7 +12,7 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import ended_by, is_interactive, operator_name, refuse_usage
-from reaper.cli.options import json_option, reason_option_with, while_halted_option
+from reaper.cli.options import json_option, reason_option_with, while_halted_option, while_observed_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.reset_output import document, print_overview, question, result_lines
 from reaper.cli.sources import load_settings, require_source
@@ -22,7 +22,7 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.observers.command_log import CommandLog
 from reaper.operations.end_in_batches import BulkOptions, BulkResult
 from reaper.operations.fail import ManualEnd
-from reaper.operations.guards import HaltGuard, halt_guard
+from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard, require_none_observed
 from reaper.operations.reset import ResetPlan, ResetResult, plan, reset, targets
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import new_downtime_tracker
@@ -37,6 +37,7 @@ _NOTHING_CHANGED = "nothing was changed"
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="The same as --yes.")
 @while_halted_option
+@while_observed_option
 @reason_option_with("emergency reset")
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @json_option
@@ -49,6 +50,7 @@ def command(
     yes: bool,
     force: bool,
     while_halted: bool,
+    while_observed: bool,
     reason: str,
     dry_run: bool,
     as_json: bool,
@@ -68,7 +70,7 @@ def command(
     Example:
       reaper reset --dry-run
     """
-    settings = load_settings(ctx)
+    settings = GuardPasses(while_observed=while_observed).applied_to(load_settings(ctx))
     selected = _select(settings, source, all_sources=all_sources)
     names = [one.name for one in selected]
     if confirm is not None and [confirm] != names:
@@ -83,6 +85,8 @@ def command(
     with ExitStack() as stack:
         decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
         plans = _plans(settings, selected, decision, stack)
+        if not dry_run:
+            require_none_observed(one.source for one in plans)
         if not as_json or asking:
             for one in plans:
                 print_overview(make_console(stderr=as_json), one, dry_run=dry_run)

@@ -21,7 +21,15 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard, describe_halt, halt_guard, halt_members
+from reaper.operations.guards import (
+    NO_PASSES,
+    GuardPasses,
+    HaltGuard,
+    describe_halt,
+    halt_guard,
+    halt_members,
+    require_none_observed,
+)
 from reaper.operations.own_limits import count_for_command
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
@@ -51,6 +59,7 @@ def command(
     while_halted: bool,
     release: int | None,
     trust_silence: bool,
+    while_observed: bool,
     as_json: bool,
 ) -> int:
     """Sweep once, now: end stale jobs, and show which were spared.
@@ -69,17 +78,19 @@ def command(
     Example:
       reaper sweep --older-than 8h --dry-run
     """
-    settings = load_settings(ctx, timeout_seconds=older_than)
+    passes = GuardPasses(while_halted, release or 0, trust_silence, while_observed)
+    settings = passes.applied_to(load_settings(ctx, timeout_seconds=older_than))
     run = SweepRun(
         settings,
         select_sources(settings, source),
         settings.sources if older_than is not None else {},
         halt_guard(settings, while_halted=while_halted),
-        GuardPasses(while_halted, release or 0, trust_silence),
+        passes,
         force,
     )
     if not dry_run:
         run.halt.require_none()
+        require_none_observed(run.sources)
     asks = not (dry_run or yes or force) and can_ask(as_json=as_json)
     done = run.sweep(dry_run=dry_run or asks)
     if asks:

@@ -125,6 +125,7 @@ class SourceTable(_Table):
     never: KindPatterns | None = None
     quiet: WeeklyTimes | None = None
     most: EndingRate | None = None
+    observe: Switch | None = None
     kinds: Mapping[str, KindTable] = {}
     purge: PurgeTable = PurgeTable()
 
@@ -155,6 +156,7 @@ class RawSettings(DaemonSettings):
     never: KindPatterns = ()
     quiet: WeeklyTimes = ()
     most: EndingRate | None = None
+    observe: Switch = False
     kinds: Mapping[str, KindTable] = {}
     sources: Annotated[
         Mapping[Annotated[str, validators.source_name()], SourceTable], validators.tables_or_empty_array()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +38,7 @@ INHERITED_SETTINGS = (
     "never",
     "quiet",
     "most",
+    "observe",
 )
 """Settings that a source inherits from those for all sources where it has no value of its own."""
 
@@ -68,6 +69,7 @@ class SourceSettings:
     works on the jobs restarts with the daemon, and its jobs are closed then. Either `close_interrupted_holder` is that
     server, as the profile's holder column names it, or it is the only one. `never` are patterns for kinds whose jobs
     are not ended, `quiet` the times in which none is, and `most` how many are ended in a while; None: any number.
+    `observe`: its jobs are judged, and nothing is ended, revoked or purged.
     """
 
     name: str
@@ -89,6 +91,7 @@ class SourceSettings:
     never: tuple[str, ...] = ()
     quiet: tuple[WeeklyTime, ...] = ()
     most: Rate | None = None
+    observe: bool = False
     purge: PurgeSettings = PurgeSettings()
     borrowed_broker: str | None = None
 
@@ -130,6 +133,11 @@ class Settings(DaemonSettings):
     origins: Mapping[str, str] = {}
     notes: Sequence[str] = ()
     hidden: Mapping[str, HiddenValue] = {}
+
+    def ending_observed(self) -> Settings:
+        """These settings for one operation that ends jobs of observed sources, too."""
+        sources = {name: replace(source, observe=False) for name, source in self.sources.items()}
+        return self.model_copy(update={"sources": sources})
 
     @property
     def borrowed(self) -> Mapping[str, str]:

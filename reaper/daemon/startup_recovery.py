@@ -64,6 +64,7 @@ class StartupRecovery:
             self._stopping.wait,
             Breaker.from_settings(settings),
             holder=settings_of_source.close_interrupted_holder,
+            dry_run=settings_of_source.observe,
         )
         bulk = BulkOptions(socket.gethostname(), settings.batch_size, self, self._must_stop)
         thread = threading.Thread(
@@ -148,6 +149,15 @@ class StartupRecovery:
 
 
 def _log_result(closed: CloseInterruptedResult) -> None:
+    if closed.dry_run:
+        _log.info(
+            "Reaper observes the source, and closed no interrupted job.",
+            source=closed.source,
+            found=closed.interrupted,
+            would_close=[messages.format_key(job.key) for job in closed.listed],
+            held=closed.held,
+        )
+        return
     if closed.held is not None:
         _log.error(
             "Reaper closed no interrupted jobs: the breaker holds them. Sweeps end them once they are stale.",

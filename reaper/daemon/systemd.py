@@ -195,4 +195,4 @@ def _reload_lines(problems: Sequence[str]) -> Iterator[str]:
 
 
 def _troubled(report: SweepReport | None) -> bool:
-    return report is None or report.outcome not in (Outcome.DONE, Outcome.STANDBY, Outcome.QUIET)
+    return report is None or not (report.succeeded or report.outcome is Outcome.STANDBY)

@@ -159,6 +159,13 @@ class DaemonLog:
                 source=report.source,
                 **purge_fields(report),
             )
+        if report.outcome is Outcome.OBSERVED:
+            self._log.info(
+                "Reaper observes the source, and purged nothing.",
+                source=report.source,
+                would_purge=report.found,
+                before=report.before,
+            )
         self._log_purge_failure(report)
 
     def changed(self, change: AuditRecord) -> None:

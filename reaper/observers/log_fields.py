@@ -51,6 +51,18 @@ def spared_job_fields(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def would_reap_fields(evidence: Evidence) -> dict[str, Any]:
+    """Of a stale job of a source that is only observed."""
+    return {
+        "job": messages.format_key(evidence.key),
+        "kind": evidence.kind,
+        "age_seconds": evidence.age_seconds,
+        "silence_seconds": evidence.silence_seconds,
+        "witness": evidence.witness,
+        "why": messages.describe_verdict(evidence),
+    }
+
+
 def downtime_fields(notice: DowntimeNotice) -> dict[str, Any]:
     """`away_from` is None where it is not known."""
     return {

@@ -156,6 +156,12 @@ class MetricSeries:
         self.quiet = Gauge(
             "reaper_quiet", "1 while it is a quiet time of the source: no job is ended.", _SOURCE, registry=registry
         )
+        self.observed = Gauge(
+            "reaper_observed",
+            "1 while the source is only observed: its jobs are judged, and none is ended.",
+            _SOURCE,
+            registry=registry,
+        )
         self.kept = Gauge(
             "reaper_jobs_kept",
             "Stale jobs that nothing ends: an operator holds them, or their kind is never ended.",
@@ -216,6 +222,7 @@ class MetricSeries:
             self.breaker_open,
             self.cap_open,
             self.quiet,
+            self.observed,
             self.holds,
             self.leader,
             self.database_up,

@@ -125,6 +125,7 @@ class Metrics:
             self._series.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
             self._series.cap_open.labels(source).set(report.cap is not None)
             self._series.quiet.labels(source).set(report.outcome is Outcome.QUIET)
+            self._series.observed.labels(source).set(report.outcome is Outcome.OBSERVED)
             self._series.holds.labels(source).set(report.holds)
             self._series.deaf.labels(source).set(report.deaf_seconds)
             self._series.unknown_moments.labels(source).set(len(report.unknown_moments))
@@ -160,7 +161,7 @@ class Metrics:
 
     def _set_remaining(self, source: str, report: SweepReport) -> None:
         """The smaller count of two sweeps: a row that is locked only for a moment does not count."""
-        if report.outcome is Outcome.STANDBY:
+        if report.outcome in (Outcome.STANDBY, Outcome.OBSERVED):
             self._remaining_before.pop(source, None)
             self._series.left.labels(source).set(0)
         elif report.stale_remaining is not None:

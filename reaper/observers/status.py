@@ -69,7 +69,7 @@ class Status:
             state.report = report
             if report.outcome is not Outcome.FAILED:
                 state.held = _why_held(report) if report.outcome is Outcome.HELD else None
-            if report.outcome in (Outcome.DONE, Outcome.STANDBY, Outcome.HELD, Outcome.HALTED, Outcome.QUIET):
+            if report.outcome in (Outcome.STANDBY, Outcome.HELD, Outcome.HALTED) or report.succeeded:
                 state.succeeded_at = time.monotonic()
             if report.outcome is Outcome.FAILED and not report.database_away:
                 state.failure = _Failure(time.monotonic(), report.error)

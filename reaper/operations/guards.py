@@ -5,6 +5,7 @@
 | halt | sweep, cleanup, clear, reset, purge, close-interrupted | `while_halted` |
 | breaker | sweep, cleanup, clear; close-interrupted without a holder | `release`: so many jobs of a source, or fewer |
 | silence across a restart of the database | sweep, cleanup, clear | `trust_silence` |
+| observe | everything that ends, revokes or deletes | `while_observed` |
 
 The question is the guard of commands alone: `reaper.cli.sweep`, `reaper.cli.clear`, `reaper.cli.cleanup`,
 `reaper.cli.reset`, `reaper.cli.purge` and `reaper.cli.close_interrupted` ask it. How a halt is seen:
@@ -13,7 +14,7 @@ The question is the guard of commands alone: `reaper.cli.sweep`, `reaper.cli.cle
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from reaper.config import Settings
@@ -21,6 +22,7 @@ from reaper.errors import HaltInForce
 from reaper.memory import HaltRecord
 from reaper.operations.halt_reading import HaltReader
 from reaper.operations.sources import new_downtime_tracker
+from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.options import SweepOptions
 
@@ -32,6 +34,11 @@ class GuardPasses:
     while_halted: bool = False
     release: int = 0
     trust_silence: bool = False
+    while_observed: bool = False
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """With `while_observed`, the settings of an operation that ends jobs of observed sources, too."""
+        return settings.ending_observed() if self.while_observed else settings
 
     def sweep_options(self, settings: Settings, halt: HaltGuard, *, dry_run: bool = False) -> SweepOptions:
         """A sweep that these guards hold: by the breaker before it ends a job, by a halt before each batch."""
@@ -78,6 +85,12 @@ class HaltGuard:
                 f"{describe_halt(halt)}: nothing was changed. `reaper restart` ends the halt; --while-halted passes it "
                 '(over HTTP "while_halted": true)'
             )
+
+
+def require_none_observed(sources: Iterable[Source]) -> None:
+    """Raises SourceObserved for the first source that is only observed: nothing is ended in any."""
+    for source in sources:
+        source.require_not_observed()
 
 
 def halt_guard(settings: Settings, *, while_halted: bool) -> HaltGuard:

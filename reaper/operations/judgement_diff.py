@@ -29,7 +29,7 @@ MAX_COMPARED = 10_000
 """Of the jobs past their timeout, and of the running jobs, so many are compared for each source."""
 _BATCH = 500
 
-GUARDS = ("never", "quiet", "most")
+GUARDS = ("never", "quiet", "most", "observe")
 """The settings of a source that keep jobs from being ended, whatever their verdict."""
 
 END, LEAVE = "ended", "left"

@@ -74,7 +74,11 @@ def find_orphans(settings: Settings, source: Source, liveness: LivenessReport | 
 
 
 def revoke_orphans(settings: Settings, source: Source, chosen: Sequence[Orphan]) -> list[Orphan]:
-    """Revoke the chosen tasks that are still orphans; returns them. Raises as `find_orphans` does."""
+    """Revoke the chosen tasks that are still orphans; returns them.
+
+    Raises SourceObserved, and as `find_orphans` does.
+    """
+    source.require_not_observed()
     with prefix_errors(source):
         return revoke(_sources_of_broker(settings, source), chosen, lambda: new_downtime_tracker(settings))
 

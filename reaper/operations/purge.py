@@ -160,11 +160,14 @@ class _PurgeRun:
             job_purge = JobPurge(self._source.statements, before)
             with self._source.transaction(connection, read_only=True):
                 job_purge.require_unique_key(connection)
-            if self._options.count or self._options.dry_run:
+            observes = self._source.options.observed is not None
+            if self._options.count or self._options.dry_run or observes:
                 with self._source.transaction(connection, read_only=True):
                     self._found = job_purge.count(connection)
             if self._options.dry_run:
                 return Outcome.DONE
+            if observes:
+                return Outcome.OBSERVED
             if self._is_quiet():
                 return Outcome.QUIET
             self._listener.purging(self._source.name, self._found)

@@ -77,6 +77,7 @@ def create_source(
             never_origin=origin(settings, source, "never"),
             remembers=is_watched(settings, source),
             start_lost=source.start_lost,
+            observed=origin(settings, source, "observe") if source.observe else None,
         ),
         decision,
     )

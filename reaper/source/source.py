@@ -19,7 +19,7 @@ from reaper.database.errors import ErrorKind, classify
 from reaper.database.lease import Lease
 from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
-from reaper.errors import QuietTime, RowsHidden, StateUnavailable, TableReplaced
+from reaper.errors import QuietTime, RowsHidden, SourceObserved, StateUnavailable, TableReplaced
 from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import FutureSigns, JobHold, Key, LockHolder, ReapedJob, Reason, Thresholds
@@ -74,7 +74,8 @@ class SourceOptions:
     when jobs without a start were, `local_columns` which columns are proven to be in local time, `holds` which jobs
     operators hold. Jobs of a log whose start was lost are looked for with "show"; with "end", sweeps end them too. Jobs
     of a kind that matches one of the patterns in `never` are not ended, and none is ended while it is `quiet`. `cap`
-    holds sweeps that would end too many in a while.
+    holds sweeps that would end too many in a while. `observed` says where it was set that nothing is ended; None: jobs
+    are.
     """
 
     action: str = "fail"
@@ -92,6 +93,12 @@ class SourceOptions:
     never_origin: str = "default"
     remembers: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
+    observed: str | None = None
+
+    @property
+    def why_observed(self) -> str | None:
+        """Why nothing is ended, in words; None where jobs are."""
+        return None if self.observed is None else f"observed only (observe = true, {self.observed}): nothing is ended"
 
 
 class Source(DatabaseAccess):
@@ -406,7 +413,10 @@ class Source(DatabaseAccess):
     ) -> Claim:
         """Ends jobs as of this moment: for JOB_TIMEOUT those that are stale, for INTERRUPTED those that `restart` has
         interrupted, and for MANUAL_TIMEOUT, an operator's own decision, all.
+
+        Raises SourceObserved: whatever ends jobs makes a claim first.
         """
+        self.require_not_observed()
         values, predicate = self.statements.values(context), _predicate(audit_info.reason, restart)
         if restart is not None:
             values |= restart.values
@@ -457,6 +467,14 @@ class Source(DatabaseAccess):
         if self._downtime is None or not self.options.quiet.times:
             return None
         return self.options.quiet.until(self._downtime.estimated_now)
+
+    def require_not_observed(self) -> None:
+        """Raises SourceObserved, which says where that is set, and what passes."""
+        if (why := self.options.why_observed) is not None:
+            raise SourceObserved(
+                f"source {self.name} is {why}. Set observe = false to have its jobs ended; --while-observed passes it "
+                'once (over HTTP "while_observed": true)'
+            )
 
     def require_not_quiet(self) -> None:
         """Raises QuietTime, which says until when, and what passes. After `begin_evaluation`."""

@@ -29,6 +29,7 @@ class LeftReason(StrEnum):
     START_LOST = "start lost"  # sweeps do not end jobs without a start
     UNSCHEDULED = "unscheduled"  # no sweep is due
     HALT = "halt"
+    OBSERVED = "observed"  # the source is only observed
     QUIET = "quiet"  # a maintenance window
     BREAKER = "breaker"
     CAP = "cap"  # too many jobs were ended lately
@@ -44,6 +45,7 @@ _OF_SOURCE = frozenset(
     {
         LeftReason.UNSCHEDULED,
         LeftReason.HALT,
+        LeftReason.OBSERVED,
         LeftReason.QUIET,
         LeftReason.BREAKER,
         LeftReason.CAP,
@@ -64,7 +66,8 @@ class Left:
 class SourceGuards:
     """What keeps sweeps from ending stale jobs of one source, at one moment.
 
-    `unscheduled`, `halted`, `quiet`, `breaker` and `cap` say why in words; None where that does not hold the source.
+    `unscheduled`, `halted`, `observed`, `quiet`, `breaker` and `cap` say why in words; None where that holds
+    nothing.
     `refusal` is the error with which the database refused to end a job; None for any other. `holds` are the jobs that
     operators hold; `holds_trouble` says why they are not known, so that none is ended. `ends_start_lost`: sweeps end
     jobs whose start was lost, too.
@@ -80,10 +83,12 @@ class SourceGuards:
     holds_trouble: str | None = None
     quiet: str | None = None
     cap: str | None = None
+    observed: str | None = None
 
     def with_decisions_of(self, other: SourceGuards) -> SourceGuards:
-        """With the holds, the quiet time and the cap of the other one."""
-        return replace(self, holds=other.holds, holds_trouble=other.holds_trouble, quiet=other.quiet, cap=other.cap)
+        """With the holds, the quiet time and the cap of the other one, and whether it is observed."""
+        known = replace(self, holds=other.holds, holds_trouble=other.holds_trouble, observed=other.observed)
+        return replace(known, quiet=other.quiet, cap=other.cap)
 
     def of_job(self, job: Evidence, holder: LockHolder | None = None) -> Sequence[Left]:
         """Why the job is left, the most particular reason first; empty for one that is not silent, or will be ended.
@@ -118,6 +123,8 @@ class SourceGuards:
             yield Left(LeftReason.UNSCHEDULED, self.unscheduled)
         if self.halted is not None:
             yield Left(LeftReason.HALT, f"{self.halted}: nothing is ended until `reaper restart`")
+        if self.observed is not None:
+            yield Left(LeftReason.OBSERVED, self.observed)
         if self.holds_trouble is not None:
             yield Left(LeftReason.HOLD, f"which jobs are held is not known, so none is ended: {self.holds_trouble}")
         if self.quiet is not None:
@@ -145,12 +152,12 @@ def decisions(source: Source, census: JobCounts | None) -> SourceGuards:
 
     Without a `census` the cap is not asked.
     """
-    until = source.quiet_until()
+    until, observed = source.quiet_until(), source.options.why_observed
     quiet = None if until is None else source.options.quiet.why(until)
     try:
         holds, cap = source.holds_now(), source.options.cap
         to_end = max(0, census.stale - census.kept - census.refused) if census else 0
         held = cap.would_hold(source.name, to_end) if cap else None
     except StateUnavailable as error:
-        return SourceGuards(holds_trouble=str(error), quiet=quiet)
-    return SourceGuards(holds=holds, quiet=quiet, cap=held)
+        return SourceGuards(holds_trouble=str(error), quiet=quiet, observed=observed)
+    return SourceGuards(holds=holds, quiet=quiet, cap=held, observed=observed)

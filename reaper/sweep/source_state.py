@@ -22,6 +22,7 @@ class SourceState:
     `previous_context`: what the last sweep was judged by.
     `spared_jobs`: jobs past their timeout that have been reported as spared.
     `sign_sample`: running jobs that had signs of life.
+    `observed_jobs`: jobs that observing sweeps have reported, as far as they are still stale.
     `refused_jobs`: jobs that the database refuses to end, which are set aside.
     `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
@@ -37,6 +38,7 @@ class SourceState:
     previous_context: EvaluationContext | None = None
     spared_jobs: SparedJobTracker = field(default_factory=SparedJobTracker)
     sign_sample: SignSample = field(default_factory=SignSample)
+    observed_jobs: set[Key] = field(default_factory=set)
     refused_jobs: RefusedJobs = field(default_factory=RefusedJobs)
     locked_since: dict[Key, float] = field(default_factory=dict)
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)

@@ -29,6 +29,8 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield f"Reaped {report.reaped} stale job(s)."
     if report.outcome is Outcome.HALTED:
         yield "Halted: nothing more is ended."
+    if report.outcome is Outcome.OBSERVED:
+        yield "Observed only: nothing is ended."
     if report.outcome is Outcome.QUIET:
         yield f"Quiet until {report.quiet_until}: nothing more is ended."
     if report.outcome is Outcome.STOPPED:
@@ -161,6 +163,8 @@ def _outcome(report: SweepReport) -> str:
             return f"halted, {running} running, {stale} stale"
         case Outcome.QUIET:
             return f"quiet until {report.quiet_until}, {running} running, {stale} stale"
+        case Outcome.OBSERVED:
+            return f"observed, {running} running, {stale} stale"
         case Outcome.STOPPED:
             return "stopped between two batches"
         case Outcome.FAILED:

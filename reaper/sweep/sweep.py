@@ -45,6 +45,8 @@ from reaper.sweep.spared_jobs import MAX_TRACKED
 from reaper.sweep.task_revocation import TaskRevocation
 
 _CUT_OFF = "was cut off, since the database refuses other jobs only after a long time"
+_MAX_OBSERVED = 10_000
+"""So many jobs are remembered as reported; while they are stale, an observing sweep reports no others."""
 _FUTURE_LOOK_SECONDS, _FUTURE_LOOK_SHARE = 60.0, 50
 """Signs of life in the future are looked for at most so often, and for at most a fiftieth of the time."""
 
@@ -125,6 +127,9 @@ class _SweepRun:
                 self.cap_reason = cap.would_hold(self.source.name, self._to_end(census))
             self._preview(connection, context, spools)
             return Outcome.DONE
+        if self.source.options.observed is not None:
+            self._observe(connection, context, spools)
+            return Outcome.OBSERVED
         if self._is_quiet():
             return Outcome.QUIET
         if self.options.held_by_breaker(census):
@@ -172,7 +177,8 @@ class _SweepRun:
         self.source_state.liveness, self.source_state.liveness_at = context.liveness, time.monotonic()
         self.asked_probe = context.liveness is not None
         self.witness_trouble = context.liveness.trouble if context.liveness else None
-        acting = not (self.options.dry_run or self.options.is_halted() or self._is_quiet())
+        observes = self.options.dry_run or self.source.options.observed is not None
+        acting = not (observes or self.options.is_halted() or self._is_quiet())
         if context.liveness is not None and self.witness_trouble is None and acting:
             self.revocation.retry_earlier(context.liveness)
         return context
@@ -308,6 +314,24 @@ class _SweepRun:
             self.would_reap += [evidence for evidence in judged if evidence.verdict is Verdict.STALE]
             if len(self.would_reap) >= MAX_LISTED:
                 return
+
+    def _observe(self, connection: Connection, context: EvaluationContext, spools: Spools) -> None:
+        """Find the jobs that a sweep would end, and that none before has reported: the first of them are listed.
+
+        Jobs that are not stale any more are forgotten, so that a later silence of theirs is reported again.
+        """
+        before, still = self.source_state.observed_jobs, set[Key]()
+        room = min(MAX_LISTED, _MAX_OBSERVED - len(before))
+        for view, spool in spools.items():
+            for batch in spool.batches():
+                keys = [candidate.key for candidate in without_kept(batch, self.holds)]
+                still.update(key for key in keys if key in before)
+                new = [key for key in keys if key not in before][: max(0, room - len(self.would_reap))]
+                if new:
+                    with self.source.transaction(connection, read_only=True):
+                        judged = view.lookup.evidence(connection, context, new)
+                    self.would_reap += [evidence for evidence in judged if evidence.verdict is Verdict.STALE]
+        self.source_state.observed_jobs = still | {evidence.key for evidence in self.would_reap}
 
     # --- reap ------------------------------------------------------------------------------------------------
 

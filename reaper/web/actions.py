@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -72,6 +73,7 @@ class AdminActions:
         runner = self._sources[source].runner
         if dry_run:
             return self._dry_runs.sweep(source)
+        runner.source.require_not_observed()
         if self._supervisor.halt_switch.is_halted:
             raise Refused("the supervisor is halted; restart it first, or ask for a dry run")
 
@@ -86,7 +88,14 @@ class AdminActions:
             _check_release(source, report.census, release)
         return report
 
-    def end(self, source: str, job: str, expected: fail.ExpectedStart, decision: fail.ManualEnd) -> ReapedJob:
+    def end(
+        self,
+        source: str,
+        job: str,
+        expected: fail.ExpectedStart,
+        decision: fail.ManualEnd,
+        passes: GuardPasses = NO_PASSES,
+    ) -> ReapedJob:
         """End one running job. Raises as `explain` does; JobChanged when its start is not the expected one; Refused for
         an action that the profile does not have.
         """
@@ -97,10 +106,16 @@ class AdminActions:
             hint = did_you_mean(decision.action, choices)
             raise Refused(f"profile {reading.profile.name!r} has no action {decision.action!r}{hint}")
         listener = _AttributingListener(runner, self._history, decision.operator)
-        with self._cache.cleared_after(), prefix_errors(reading):
-            key = explain.locate(reading, job)
+        settings = passes.applied_to(self._sources.settings)
+        opened = (
+            with_other_settings(reading, settings, settings.sources[source])
+            if passes.while_observed
+            else nullcontext(reading)
+        )
+        with self._cache.cleared_after(), prefix_errors(reading), opened as own:
+            key = explain.locate(own, job)
             try:
-                return fail.fail(reading, runner.downtime.copy(), key, decision, listener, expected)
+                return fail.fail(own, runner.downtime.copy(), key, decision, listener, expected)
             except JobChanged as error:
                 raise JobChanged(f"job {messages.format_key(key)} {error}") from None
 
@@ -127,10 +142,11 @@ class AdminActions:
             return self._dry_runs.cleanup(source, minutes, trust_silence=passes.trust_silence)
         halt = self._halt_guard(passes)
         limit = Threshold(minutes * 60.0, "older_than_minutes")
-        runner, settings = self._sources[source].runner, self._sources.settings
+        runner, settings = self._sources[source].runner, passes.applied_to(self._sources.settings)
         changed = cleanup_operation.settings_for_cleanup(settings.sources[source], limit)
         listener = _AttributingListener(runner, self._history, str(who), NAMED)
         with with_other_settings(runner.source, settings, changed) as own:
+            own.require_not_observed()
             report = self._sweep_by_age(runner, own, changed, listener, passes, halt)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
@@ -155,7 +171,7 @@ class AdminActions:
         try:
             if halt is None:
                 return self._dry_runs.clear(name, limit, trust_silence=passes.trust_silence)
-            runner, settings = self._sources[name].runner, self._sources.settings
+            runner, settings = self._sources[name].runner, passes.applied_to(self._sources.settings)
             changed = with_max_age(settings.sources[name], limit)
             listener = _AttributingListener(runner, self._history, str(who))
             with with_other_settings(runner.source, settings, changed) as own:

@@ -260,6 +260,7 @@ SETTING_CASES: dict[str, SettingCase] = {
     "never": SettingCase(["migrate_*"], ("migrate_*",), lambda r: r.each(lambda source: source.options.never), CLOSE),
     "quiet": SettingCase("Sun 02:00-04:00 UTC", ["Sun 02:00-04:00 UTC"], lambda r: r.each(quiet_times), CLOSE),
     "most": SettingCase("50 in 10m", "50 in 10m", lambda r: r.each(cap), CLOSE),
+    "observe": SettingCase(True, True, lambda r: r.each(lambda source: source.options.observed is not None), CLOSE),
     "max_age_seconds": SettingCase(
         "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, used(source).max_age_seconds)), CLOSE
     ),

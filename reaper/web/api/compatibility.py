@@ -42,6 +42,9 @@ Release = Annotated[
 TrustSilence = Annotated[bool, Field(description="Count silence from before the database server's last start.")]
 
 
+WhileObserved = Annotated[bool, Field(description="Go on although the source is only observed.")]
+
+
 class CleanupWanted(Model):
     """Which executions are to be cancelled."""
 
@@ -55,6 +58,7 @@ class CleanupWanted(Model):
     while_halted: WhileHalted = False
     release: Release = 0
     trust_silence: TrustSilence = False
+    while_observed: WhileObserved = False
 
 
 class CleanupDone(Model):
@@ -80,6 +84,7 @@ class ClearWanted(Model):
     while_halted: WhileHalted = False
     release: Release = 0
     trust_silence: TrustSilence = False
+    while_observed: WhileObserved = False
 
 
 _CLEANUP, _CLEAR = CleanupWanted(), ClearWanted()
@@ -224,7 +229,7 @@ async def cleared(
 
 
 def _passes(request: CleanupWanted | ClearWanted) -> GuardPasses:
-    return GuardPasses(request.while_halted, request.release, request.trust_silence)
+    return GuardPasses(request.while_halted, request.release, request.trust_silence, request.while_observed)
 
 
 def _only_source(service: AdminService) -> str:

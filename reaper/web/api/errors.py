@@ -23,6 +23,7 @@ from reaper.errors import (
     NoSuchSource,
     ReaperError,
     SourceBusy,
+    SourceObserved,
 )
 from reaper.web.actions import Refused
 from reaper.web.api.schemas import Job
@@ -43,6 +44,7 @@ _STATUSES: dict[type[ReaperError], int] = {
     Refused: 409,
     MessageTooLong: 422,
     HaltInForce: 409,
+    SourceObserved: 409,
     SourceBusy: 409,
     TooManyReaders: 503,
     DatabaseUnavailable: 503,

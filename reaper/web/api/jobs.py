@@ -13,6 +13,7 @@ from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
 from reaper.model import JobHold, Verdict
 from reaper.operations.explain import Explanation
 from reaper.operations.fail import ExpectedStart, ManualEnd
+from reaper.operations.guards import GuardPasses
 from reaper.operations.report import Report, ReportQuery
 from reaper.sweep.reasons_not_ended import SourceGuards
 from reaper.web.api.dependencies import Audit, Audited, Service, any_text, changing_router
@@ -134,6 +135,7 @@ class EndWanted(Model):
         ),
     ]
     reason: ReasonText
+    while_observed: Annotated[bool, Field(description="Go on although the source is only observed.")] = False
 
 
 class EndDone(Model):
@@ -259,8 +261,9 @@ def requeue(service: Service, audit: Audited, source: SourcePath, id: JobName, r
 def _end(service: AdminService, audit: Audit, source: str, job: str, request: EndWanted, action: str) -> EndDone:
     audit.details = request.model_dump()
     decision = ManualEnd(operator=str(audit.who), host=service.host, reason=request.reason.strip(), action=action)
+    passes = GuardPasses(while_observed=request.while_observed)
     try:
-        reaped = service.actions.end(source, job, ExpectedStart(request.started), decision)
+        reaped = service.actions.end(source, job, ExpectedStart(request.started), decision, passes)
     except JobChanged as error:
         raise Moved(str(error), _job_now(service, source, job)) from None
     audit.result = f"{action}: {reaped.reason}"

@@ -39,6 +39,7 @@ class SourceRow:
     breaker: str | None
     cap: str | None
     quiet: str | None
+    observed: str | None
     release: int
     limits: str
 
@@ -66,6 +67,7 @@ def source_row(source: SourceView, error: ReaperError | None) -> SourceRow:
         breaker=source.breaker.reason(held) if held is not None and cap is None else None,
         cap=visible(cap) if cap is not None else None,
         quiet=visible(source.decisions.quiet) if source.decisions.quiet is not None else None,
+        observed=visible(source.decisions.observed) if source.decisions.observed is not None else None,
         release=held.stale if held is not None else 0,
         limits=source.limits,
     )
@@ -97,7 +99,8 @@ def _schedule(source: SourceView) -> str:
         return "sweeping now"
     if seconds is None:
         return "no more" if source.state is State.FINISHED else "not scheduled yet"
-    looks = "looks" if source.halted is not None or source.decisions.quiet is not None else "sweeps"
+    only_looks = source.halted is not None or source.decisions.quiet or source.decisions.observed
+    looks = "looks" if only_looks else "sweeps"
     return f"{looks} in {duration(seconds)}" if seconds >= 1 else f"{looks} any moment"
 
 

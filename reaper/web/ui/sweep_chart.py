@@ -24,6 +24,7 @@ _WORST = (
     Outcome.HALTED,
     Outcome.STOPPED,
     Outcome.QUIET,
+    Outcome.OBSERVED,
     Outcome.STANDBY,
     Outcome.DONE,
 )
