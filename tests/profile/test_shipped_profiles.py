@@ -303,7 +303,9 @@ def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: Worl
 
 
 @only_where(
-    lambda world: world.has_signs, long=True, repeats=lambda world: repeats_a_shape(world) or world.action == "delete"
+    lambda world: world.has_signs and world.signs_wait,
+    long=True,
+    repeats=lambda world: repeats_a_shape(world) or world.action == "delete",
 )
 def test_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
@@ -325,7 +327,7 @@ def test_worker_that_is_finishing_is_not_disturbed(world: World) -> None:
 
 
 @pytest.mark.usefixtures("short_wait_for_log")
-@only_where(lambda world: world.has_signs)
+@only_where(lambda world: world.has_signs and world.signs_wait)
 def test_uncommitted_sign_of_life_saves_the_job(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:

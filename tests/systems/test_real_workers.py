@@ -52,7 +52,10 @@ class System:
         return self.name
 
 
-SYSTEMS = (System("pgqueuer", failed="failed", done="successful", stall_seconds=5),)
+SYSTEMS = (
+    System("chancy", failed="failed", done="succeeded", stall_seconds=5, fenced=True),
+    System("pgqueuer", failed="failed", done="successful", stall_seconds=5),
+)
 
 
 class Installation:

@@ -1,6 +1,7 @@
 """Test fixtures for the job systems of the shipped profiles. One test suite runs against all of them."""
 
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseScheduleWorld, AdheseWorld
+from tests.support.worlds.chancy import ChancyRequeueWorld, ChancyWorld
 from tests.support.worlds.database import Database, Deadlock, Session
 from tests.support.worlds.noetl import NoetlTodayWorld, NoetlWorld
 from tests.support.worlds.pgqueuer import PgqueuerRequeueWorld, PgqueuerWorld
@@ -20,6 +21,8 @@ WORLDS: tuple[type[World], ...] = (
     VulsScheduleWorld,
     PgqueuerWorld,
     PgqueuerRequeueWorld,
+    ChancyWorld,
+    ChancyRequeueWorld,
 )
 
 __all__ = ["WORLDS", "Database", "Deadlock", "Session", "State", "World"]

@@ -72,6 +72,8 @@ class World(ABC):
     """Those of the tables, and their sequences, that the reaper writes only if it may."""
     has_signs: ClassVar[bool] = True
     """Whether signs of life are in the database."""
+    signs_wait: ClassVar[bool] = True
+    """Whether a sign of life waits for the lock on its job. Without a foreign key, one in another row does not."""
     start_optional: ClassVar[bool] = True
     """Whether a job may have no start time; another time then counts as its start."""
     fenced: ClassVar[bool] = True
