@@ -6,7 +6,7 @@ columns and values; `reaper.staleness.rule` and `reaper.source` turn them into s
 quoted and values always bound.
 """
 
-from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update
+from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update, is_conditional
 from reaper.profile.base import Scalar
 from reaper.profile.beside import Beside
 from reaper.profile.choices import Choice, RelatedCount
@@ -52,6 +52,7 @@ __all__ = [
     "Values",
     "Variable",
     "Witness",
+    "is_conditional",
     "resolve",
     "shipped",
 ]

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from reaper.profile.base import Label, Match, Name, ProfileModel, TableName, exactly_one, without_duplicates
+from reaper.profile.base import Label, Match, Name, ProfileModel, Scalar, TableName, exactly_one, without_duplicates
 from reaper.profile.conditions import Conditions
-from reaper.profile.values import Next, Sql, Values, is_variable, walk_values
+from reaper.profile.values import Next, Sql, Values, is_copy, is_variable, walk_values
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """The action that the reaper makes itself: `requeue` for jobs with attempts left, `fail` for the others."""
 
 
-KeptColumns = Annotated[tuple[Name, ...], AfterValidator(without_duplicates)]
-"""The columns of a deleted row that the log keeps."""
+ColumnSet = Annotated[tuple[Name, ...], AfterValidator(without_duplicates)]
+"""Columns of one table, each once."""
 
 
 class Insert(ProfileModel):
-    """One new row for each job.
+    """One new row for each job that meets `when`.
 
-    An `optional` row is written only where the table exists with these columns and the role may insert into them.
+    An `optional` row is written only where the table exists with these columns and the role may insert into them. With
+    `unless_there`, a row is written only where none has the same values in these columns.
     """
 
     table: Annotated[TableName, Field(alias="insert")]
+    when: Conditions = ()
     values: Values
     optional: Annotated[bool, Field(strict=True)] = False
+    unless_there: ColumnSet = ()
+
+    @model_validator(mode="after")
+    def _compares_values_known_before(self) -> Insert:
+        for name in self.unless_there:
+            if name not in self.values:
+                raise ValueError(f"'unless_there' compares {name!r}, to which 'values' gives no value")
+            if not isinstance(value := self.values[name], Scalar) and not is_copy(value):
+                raise ValueError(
+                    f"'unless_there' compares {name!r}, whose value is not known before: expected a literal or "
+                    "{ column = ... } in 'values'"
+                )
+        return self
 
 
 class Update(ProfileModel):
-    """Change the rows of `table` that match the job and meet `where`.
+    """Change the rows of `table` that match the job and meet `where`, for each job that meets `when`.
 
     With a `next` value, `resolved_by` names the profile whose sweep advances rows whose next value exists already.
     """
 
     table: Annotated[TableName, Field(alias="update")]
+    when: Conditions = ()
     match: Match
     where: Conditions = ()
     assign: Annotated[Values, Field(alias="set")]
@@ -50,15 +66,16 @@ class Update(ProfileModel):
 
 
 class Delete(ProfileModel):
-    """Delete the rows of `table` that match the job and meet `where`.
+    """Delete the rows of `table` that match the job and meet `where`, for each job that meets `when`.
 
     The log keeps the columns `keep` of the rows that an action deletes.
     """
 
     table: Annotated[TableName, Field(alias="delete")]
+    when: Conditions = ()
     match: Match
     where: Conditions = ()
-    keep: KeptColumns = ()
+    keep: ColumnSet = ()
 
 
 STEPS: Mapping[str, type[ProfileModel]] = {"(insert)": Insert, "(update)": Update, "(delete)": Delete}
@@ -76,6 +93,11 @@ Step = Annotated[
 ]
 
 
+def is_conditional(step: Step) -> bool:
+    """Whether there may be jobs for which the step does nothing, because of their row or of one that is there."""
+    return bool(step.when) or (isinstance(step, Insert) and bool(step.unless_there))
+
+
 class Action(ProfileModel):
     """A named transition: the job's row is changed (`set`) or deleted, and `also` happens in the same transaction.
 
@@ -86,7 +108,7 @@ class Action(ProfileModel):
 
     assign: Annotated[Values | None, Field(alias="set")] = None
     delete: Annotated[bool, Field(strict=True)] = False
-    keep: KeptColumns = ()
+    keep: ColumnSet = ()
     also: tuple[Step, ...] = ()
     unique_violation: Literal["skip", "fail"] = "skip"
 
@@ -100,17 +122,19 @@ class Action(ProfileModel):
 
     @property
     def writes_evidence(self) -> bool:
-        """Whether the action writes the evidence, so that the database says why a job was ended."""
-        in_sql = (part for value in self.values() if isinstance(value, Sql) for part in value.variables.values())
-        return any(is_variable(value, "evidence") for value in (*self.values(), *in_sql))
+        """Whether the action writes the evidence for every job, so that the database says why a job was ended."""
+        certain = list(self._values(step for step in self.also if not is_conditional(step)))
+        in_sql = (part for value in certain if isinstance(value, Sql) for part in value.variables.values())
+        return any(is_variable(value, "evidence") for value in (*certain, *in_sql))
 
     def values(self) -> Iterator[Any]:
         """Every value that the action writes, and every value inside them."""
+        return self._values(self.also)
+
+    def _values(self, steps: Iterable[Step]) -> Iterator[Any]:
         written = [self.assign or {}]
         written += [
-            step.values if isinstance(step, Insert) else step.assign
-            for step in self.also
-            if not isinstance(step, Delete)
+            step.values if isinstance(step, Insert) else step.assign for step in steps if not isinstance(step, Delete)
         ]
         for values in written:
             for value in values.values():

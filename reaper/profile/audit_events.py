@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reaper.profile.actions import Insert
 from reaper.profile.base import Scalar
-from reaper.profile.values import FromColumn, Json, Value, is_moment_of_transition, is_variable
+from reaper.profile.values import Json, Value, is_copy, is_moment_of_transition, is_variable
 
 if TYPE_CHECKING:
     from reaper.profile.profile import Profile
@@ -44,9 +44,7 @@ def columns_that_find(insert: Insert) -> set[str]:
 
 
 def _is_always_equal(value: Value) -> bool:
-    if isinstance(value, FromColumn):
-        return value.plus is None and value.append is None
-    return isinstance(value, Scalar)
+    return isinstance(value, Scalar) or is_copy(value)
 
 
 def _path_in(value: Value) -> tuple[str, ...] | None:

@@ -89,6 +89,10 @@ def _read(profile: Profile) -> Iterator[TableColumn]:
         yield from _columns_of_witness(profile, alive)
     for action in profile.actions.values():
         yield from ((jobs_table, column) for column in columns_copied_by(action))
+        for step in action.also:
+            yield from ((jobs_table, column) for column in condition_columns(step.when))
+            if isinstance(step, Insert):
+                yield from ((step.table, column) for column in step.unless_there)
         yield from _columns_of_series(jobs_table, action)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from reaper.profile.actions import Action, Delete, Insert, Update
+from reaper.profile.actions import Action, Delete, Insert, Update, is_conditional
 from reaper.profile.columns import condition_columns
 from reaper.profile.conditions import Condition
 from reaper.profile.related_tables import condition_sets
@@ -67,6 +67,8 @@ def ends_by_related_rows(profile: Profile, action: Action) -> bool:
     required |= {profile.jobs.beside[name].table for name in _beside_running(profile)}
     matched = {ours for related in running.related for ours in related.match.values()}
     for step in action.also:
+        if is_conditional(step):
+            continue
         if isinstance(step, Update) and step.table in required | excluded:
             return True
         if isinstance(step, Delete) and step.table in required:

@@ -173,8 +173,11 @@ class _ProfileCorrector:
             new["match"] = self._match(table, old["match"])
         if "where" in old:
             new["where"] = [self._condition(table, condition) for condition in old["where"]]
-        if "keep" in old:
-            new["keep"] = self._names(table, old["keep"])
+        if "when" in old:
+            new["when"] = [self._condition(self.jobs, condition) for condition in old["when"]]
+        for name in ("keep", "unless_there"):
+            if name in old:
+                new[name] = self._names(table, old[name])
         for name in ("set", "values"):
             if name in old:
                 new[name] = self._assigned(table, old[name])

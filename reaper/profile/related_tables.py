@@ -78,6 +78,9 @@ def condition_sets(profile: Profile) -> Iterator[ConditionSet]:
         yield ConditionSet("jobs.running.where", jobs.table, jobs.running.where)
     for name, choice in profile.choices.items():
         yield ConditionSet(f"choices.{name}.where", jobs.table, choice.where)
+    for name, action in profile.actions.items():
+        for n, step in enumerate(action.also):
+            yield ConditionSet(f"actions.{name}.also.{n}.when", jobs.table, step.when)
     for place, related in related_rows(profile):
         yield ConditionSet(f"{place}.where", related.table, related.where)
     for n, alive in enumerate(profile.alive):

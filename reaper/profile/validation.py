@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reaper.common.suggestions import did_you_mean
 from reaper.errors import InconsistentProfile
-from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Insert, Update
+from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Insert, Update, is_conditional
 from reaper.profile.beside import problems_beside
 from reaper.profile.contradictions import contradictions, purged_while_running, still_running
 from reaper.profile.values import FromColumn, Next
@@ -53,6 +53,8 @@ def _purge(profile: Profile) -> Iterator[str]:
     for n, step in enumerate(profile.purge.also if profile.purge else ()):
         if step.keep:
             yield f"purge.also.{n}.keep: a purge keeps nothing; remove it"
+        if step.when:
+            yield f"purge.also.{n}.when: is for steps of actions; say in purge.where which jobs are deleted"
 
 
 def _fence(profile: Profile) -> Iterator[str]:
@@ -189,6 +191,9 @@ def _log_action(profile: Profile, where: str, action: Action) -> Iterator[str]:
             yield f"{here}: {written!r} is one of jobs.log.started: it would start the job again"
         if written in log.ended and step.optional:
             yield f"{where}.also.{place}.optional: this insert ends the job, and cannot be left out"
+        if written in log.ended and is_conditional(step):
+            condition = "when" if step.when else "unless_there"
+            yield f"{where}.also.{place}.{condition}: this insert ends the job, and must be made for every job"
         if written in log.ended:
             ended = True
             for column in profile.jobs.key:

@@ -183,6 +183,11 @@ for _part in (FromColumn, First, Json):
     _part.model_rebuild()
 
 
+def is_copy(value: object) -> bool:
+    """Whether a value is that of a column of the job's row, unchanged."""
+    return isinstance(value, FromColumn) and value.plus is None and value.append is None
+
+
 def is_variable(value: object, name: VariableName) -> bool:
     """Whether a value is the reaper's variable of that name."""
     return isinstance(value, Variable) and value.name == name

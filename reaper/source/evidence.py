@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -45,13 +46,15 @@ def evidence_cte(
     audit_fields: Mapping[str, Element] | None = None,
     verdict: Verdict | None = None,
     action: str = "fail",
+    carried: Mapping[str, Element] = MappingProxyType({}),
 ) -> CTE:
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
     `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Without either, a
     job may have ended: then the entry of a log that ended it is read too, and its newest sign in the future. Where
     `action` is a choice, the column FIRST says whether a job gets the first of its two actions, and the JSON names the
-    one. The columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them.
+    one. The columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them,
+    and so do `carried`: expressions on that row, by name.
     Each step is materialized, so that its expressions are computed once per job, and not once per mention.
     """
     verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
@@ -59,12 +62,12 @@ def evidence_cte(
     end = _shown_alone(rule, jobs) if shown_alone else {}
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
-    more = [*chosen, *(element.label(name) for name, element in end.items())]
+    more = [*chosen, *(element.label(name) for name, element in {**end, **carried}.items())]
     durations = _add_durations(rule, _read(rule, jobs, where, verdict_name, more))
     fields = {**(audit_fields or {}), **{name: durations.c[name] for name in end}}
     if chosen:
         fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
-    return _materialized(_add_json_and_message(rule, durations, fields), "judged")
+    return _materialized(_add_json_and_message(rule, durations, fields, carried), "judged")
 
 
 def _shown_alone(rule: Rule, jobs: FromClause) -> dict[str, Element]:
@@ -123,7 +126,9 @@ def _add_durations(rule: Rule, job: CTE) -> CTE:
     return _materialized(columns, "measured")
 
 
-def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Element]) -> Select[Any]:
+def _add_json_and_message(
+    rule: Rule, job: CTE, audit_fields: Mapping[str, Element], carried: Collection[str]
+) -> Select[Any]:
     """The evidence as JSON, and the message."""
     distant_past = sql.instant(DISTANT_PAST)
     evidence: dict[str, Element] = {
@@ -141,6 +146,7 @@ def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Eleme
     }
     return select(
         *(column for column in job.c if column.name.startswith(("key_", "text_", "row_")) or column.name == FIRST),
+        *(job.c[name] for name in carried),
         *(
             job.c[name]
             for name in ("kind", "status", "verdict", "witness", "age", "silence", "started", "last_sign", "unknown")

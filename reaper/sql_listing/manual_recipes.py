@@ -28,6 +28,7 @@ from sqlalchemy import (
     delete,
     insert,
     literal_column,
+    not_,
     select,
     update,
 )
@@ -40,6 +41,7 @@ from reaper.profile import Action, Delete, Insert, Next, Step, Values
 from reaper.profile import Update as UpdateStep
 from reaper.source import AuditInfo, Source
 from reaper.source.evidence import KEY
+from reaper.source.transition.due_steps import due_column, is_there
 from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.second_check import SecondCheck, is_any
 from reaper.source.transition.values import BoundRow, Target
@@ -151,6 +153,8 @@ class _Transition:
         own_path = {OWN_PATH: dialect_of(connection).own_path(connection)}
         self._found = {**values, **own_path, **(BoundRow.parameters(row) if row is not None else {})}
         self._values, self._job = check.values, BoundRow(check.to_end)
+        steps = enumerate(self._action.also)
+        self._due = {n: bool(row._mapping[due_column(0, n)]) for n, step in steps if step.when and row is not None}
 
     def _execute(self, query: Select[Any], values: Mapping[str, Any]) -> CursorResult[Any]:
         return CompiledStatement(query, self._dialect).execute(self._connection, values)
@@ -173,7 +177,7 @@ class _Transition:
         for column in job.c:
             if self._dialect.name == "postgresql" and column.name.startswith(("key_", "row_")):
                 yield sql.text_of(column).label(column.name)
-            elif column.name.startswith(("key_", "text_", "row_")) or column.name in _JUDGED:
+            elif column.name.startswith(("key_", "text_", "row_", "due_")) or column.name in _JUDGED:
                 yield column
 
     def statements(self) -> Iterator[tuple[str, str]]:
@@ -183,7 +187,9 @@ class _Transition:
 
     def _clauses(self) -> Iterator[tuple[str, ClauseElement]]:
         yield from self._locks()
-        for step in self._action.also:
+        for n, step in enumerate(self._action.also):
+            if step.when and not self._due[n]:
+                continue
             yield f"Belongs to the job: {step.table}.", self._step(step)
         jobs = self._tables.jobs
         if self._action.delete:
@@ -232,6 +238,8 @@ class _Transition:
             table = self._tables.table(step.table)
             row = self._values.assignments(table, step.table, step.values, self._job)
             values = self._along_own_path(select(*row.values()).where(self._still_runs()))
+            if step.unless_there:
+                values = values.where(not_(is_there(self._tables, step, self._values, self._job)))
             return insert(table).from_select([*row], values, include_defaults=False)
         if isinstance(step, Delete):
             deletion = change_related_rows(self._tables, step, self._values, self._job)

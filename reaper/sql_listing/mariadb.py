@@ -107,6 +107,9 @@ class MariaDBListing(ServerListing):
             (f"also_{number}_{n}", f"Writes {step.table} with it, job by job")
             for n, step in enumerate(branch.action.also)
         ]
+        for n in branch.there:
+            table = branch.action.also[n].table
+            also.append((f"there_{number}_{n}", f"Checks that the row of {table} is there, job by job"))
         for n in branch.before_transition:
             yield also[n]
         yield f"transition_{number}", "Makes the transition, job by job"
@@ -115,6 +118,8 @@ class MariaDBListing(ServerListing):
     def _step_locks(self, name: str, branch: Branch) -> str:
         if name.startswith("transition"):
             return "the rows are already locked; exclusive record locks where their indexes change"
+        if name.startswith("there"):
+            return self.read_locks
         step = branch.action.also[int(name.rpartition("_")[2])]
         locks = (
             f"exclusive record locks on the rows of {step.table} that it writes, and a metadata lock on it; shared "

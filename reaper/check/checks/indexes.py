@@ -9,7 +9,7 @@ from itertools import product
 from reaper.catalog.tables import Column, Index, Table
 from reaper.check.context import CheckContext, listed
 from reaper.check.finding import Finding, Level, note, warning
-from reaper.profile import Beside, Condition, Next
+from reaper.profile import Beside, Condition, Insert, Next
 from reaper.profile.related_tables import related_rows
 
 
@@ -67,6 +67,11 @@ def lookups(context: CheckContext) -> Iterator[Lookup]:
         what = "the rows that belong to each old job are searched"
         yield Lookup(related.table, tuple(related.match), None, what)
     for action in profile.actions.values():
+        for step in action.also:
+            if isinstance(step, Insert) and step.unless_there:
+                yield Lookup(
+                    step.table, step.unless_there, None, "the row of 'unless_there' is searched for each old job"
+                )
         for value in action.values():
             if isinstance(value, Next):
                 by, what = tuple(value.series.match), "the newest value for each old job is searched"

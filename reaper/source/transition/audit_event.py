@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import CTE, Insert, TableClause, insert, literal_column, select
+from sqlalchemy import CTE, Insert, TableClause, insert, literal_column, not_, select
 
 from reaper.model import Reason
 from reaper.profile import Insert as InsertStep
+from reaper.source.transition.due_steps import is_there
 from reaper.source.transition.values import BoundRow, ValueCompiler
+from reaper.sql.tables import ProfileTables
 
 AUDIT_FIELD = "reaper_audit_{}"
 """The parameter with a text that is the same in every audit event of a sweep."""
@@ -61,6 +63,11 @@ def insert_for_each(table: TableClause, step: InsertStep, values: ValueCompiler,
     return insert(table).from_select([*row], rows, include_defaults=False).returning(literal_column("1").label("one"))
 
 
-def insert_for_bound(table: TableClause, step: InsertStep, values: ValueCompiler, job: BoundRow) -> Insert:
+def insert_for_bound(tables: ProfileTables, step: InsertStep, values: ValueCompiler, job: BoundRow) -> Insert:
     """Inserts the step's row for one job, whose columns are the statement's parameters."""
-    return insert(table).values(values.assignments(table, step.table, step.values, job))
+    table = tables.table(step.table)
+    row = values.assignments(table, step.table, step.values, job)
+    if not step.unless_there:
+        return insert(table).values(row)
+    is_absent = not_(is_there(tables, step, values, job))
+    return insert(table).from_select([*row], select(*row.values()).where(is_absent), include_defaults=False)

@@ -11,17 +11,18 @@ transaction, whose jobs `reaper.source.reap` has locked before. What others can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, literal_column, select, update
 from sqlalchemy.sql.dml import UpdateBase
 
 from reaper.model import Key
 from reaper.profile import Action, Delete, Insert, Step
 from reaper.source.evidence import FIRST, KEY, KEY_TEXT
 from reaper.source.transition.audit_event import insert_for_bound
+from reaper.source.transition.due_steps import due_column, is_there
 from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck
@@ -39,14 +40,17 @@ from reaper.staleness.rule import Rule
 class Branch:
     """One of the transitions: which jobs it is for, its statement, and those of the action's other steps.
 
+    `there` looks for the row of each insert that is made only where none is there, by the number of the step.
     Where the action is a choice, `first` says whether it is for the jobs that get the first action or for the others;
     None: it is for all jobs.
     """
 
+    number: int
     first: bool | None
     action: Action
     transition: CompiledStatement
     also: Sequence[CompiledStatement]
+    there: Mapping[int, CompiledStatement]
 
     @property
     def before_transition(self) -> list[int]:
@@ -66,12 +70,14 @@ class MultiStatementTransition:
         self.judging = compiler(queries.judging())
         self.branches = [
             Branch(
+                number,
                 first,
                 branch_action,
                 compiler(queries.transition(branch_action)),
                 [compiler(queries.step(step)) for step in branch_action.also],
+                {n: compiler(queries.there(step)) for n, step in enumerate(branch_action.also) if looks_first(step)},
             )
-            for first, branch_action in self._profile.branches(action)
+            for number, (first, branch_action) in enumerate(self._profile.branches(action))
         ]
         self.still_running = compiler(queries.still_running())
         self._task = rule.tables.row_alias(self._profile.task.task) if self._profile.task else None
@@ -87,7 +93,9 @@ class MultiStatementTransition:
         statements = {"judge": self.judging}
         for number, branch in enumerate(self.branches):
             statements[f"transition_{number}"] = branch.transition
-            statements |= {f"also_{number}_{n}": also for n, also in enumerate(branch.also)}
+            for n, also in enumerate(branch.also):
+                statements[f"also_{number}_{n}"] = also
+                statements |= {f"there_{number}_{n}": branch.there[n]} if n in branch.there else {}
         return {**statements, "undone": self.still_running}
 
     def run(self, connection: Connection, keys: Sequence[Key], values: Values) -> list[EndedJob]:
@@ -103,16 +111,19 @@ class MultiStatementTransition:
 
     def _end(self, connection: Connection, branch: Branch, rows: Sequence[Row[Any]], values: Values) -> list[EndedJob]:
         parameters = [{**values, **BoundRow.parameters(row)} for row in rows]
+        steps = {n: _due(branch, n, step, rows, parameters) for n, step in enumerate(branch.action.also)}
         before = branch.before_transition
-        counts = {n: branch.also[n].execute_many(connection, parameters) for n in before}
+        for n in before:
+            branch.also[n].execute_many(connection, steps[n])
         changed = branch.transition.execute_many(connection, parameters)
         after = (n for n in range(len(branch.also)) if n not in before)
-        counts |= {n: branch.also[n].execute_many(connection, parameters) for n in after}
+        counts = {n: _take(connection, branch, n, steps[n]) for n in after}
         ended = [self._ended_job(row, branch.action) for row in rows]
         # A trigger may let a row be written and put the old state back: such a job has not ended.
         changed -= len(self.still_running.execute(connection, key_parameters([job.key for job in ended])).all())
         inserted = {n: counts[n] for n, step in enumerate(branch.action.also) if isinstance(step, Insert)}
-        check_complete(self._profile, branch.action, RowCounts(len(rows), changed, inserted))
+        due = {n: len(steps[n]) for n in inserted}
+        check_complete(self._profile, branch.action, RowCounts(len(rows), changed, inserted, due))
         return ended
 
     def _ended_job(self, row: Row[Any], action: Action) -> EndedJob:
@@ -127,6 +138,31 @@ class MultiStatementTransition:
             evidence=None if action.writes_evidence else document_of(columns["evidence"]),
             action=action,
         )
+
+
+def looks_first(step: Step) -> bool:
+    """Whether it inserts a row only where none is there."""
+    return isinstance(step, Insert) and bool(step.unless_there)
+
+
+def _due(
+    branch: Branch, number: int, step: Step, rows: Sequence[Row[Any]], parameters: Sequence[Values]
+) -> Sequence[Values]:
+    """The parameters of those jobs that meet the condition of a step."""
+    if not step.when:
+        return parameters
+    name = due_column(branch.number, number)
+    return [bound for row, bound in zip(rows, parameters, strict=True) if row._mapping[name]]
+
+
+def _take(connection: Connection, branch: Branch, number: int, jobs: Sequence[Values]) -> int:
+    """Take a step for these jobs. Returns how many rows it wrote; of `unless_there`, how many jobs have their row."""
+    if not jobs:
+        return 0
+    written = branch.also[number].execute_many(connection, jobs)
+    if (there := branch.there.get(number)) is None:
+        return written
+    return sum(len(there.execute(connection, bound).all()) for bound in jobs)
 
 
 def _number(value: Any) -> float | None:
@@ -167,5 +203,10 @@ class _TransitionQueries:
     def step(self, step: Step) -> UpdateBase:
         """Another step of the action, for one job."""
         if isinstance(step, Insert):
-            return insert_for_bound(self._tables.table(step.table), step, self._values, self._job)
+            return insert_for_bound(self._tables, step, self._values, self._job)
         return change_related_rows(self._tables, step, self._values, self._job)
+
+    def there(self, step: Step) -> Select[Any]:
+        """One row where the row of `unless_there` exists for one job."""
+        assert isinstance(step, Insert)
+        return select(literal_column("1")).where(is_there(self._tables, step, self._values, self._job))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from reaper.errors import PartialTransition
@@ -29,11 +29,15 @@ class EndedJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """How many jobs were to be ended, how many were, and how many rows each insert of the action wrote."""
+    """How many jobs were to be ended, how many were, and how many rows each insert of the action wrote.
+
+    `due` has the rows that those inserts were to write that do not write one for each ended job.
+    """
 
     to_end: int
     ended: int
     inserted: Mapping[int, int]
+    due: Mapping[int, int] = field(default_factory=dict)
 
 
 def check_complete(profile: Profile, action: Action, counts: RowCounts) -> None:
@@ -45,8 +49,9 @@ def check_complete(profile: Profile, action: Action, counts: RowCounts) -> None:
             "or rule interferes, or the action changes nothing that jobs.running asks about"
         )
     for n, written in counts.inserted.items():
-        if written != counts.ended:
+        due = counts.due.get(n, counts.ended)
+        if written != due:
             raise PartialTransition(
-                f"{action.also[n].table}: {written} rows written for {counts.ended} changed ones of {table}: "
+                f"{action.also[n].table}: {written} rows written for {due} changed ones of {table}: "
                 "a trigger or rule interferes"
             )

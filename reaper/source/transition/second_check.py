@@ -9,6 +9,7 @@ from sqlalchemy import CTE, ColumnElement, FromClause, String, and_, true
 from reaper.model import Verdict
 from reaper.source.evidence import evidence_cte
 from reaper.source.transition.audit_event import AUDIT_FIELD
+from reaper.source.transition.due_steps import due_columns
 from reaper.source.transition.values import ValueCompiler
 from reaper.sql import expressions as sql
 from reaper.staleness.rule import Rule
@@ -39,5 +40,6 @@ class SecondCheck:
         is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs), predicate(rule, jobs))
         verdict = Verdict.STALE if predicate is is_stale else None
         fields = {name: sql.parameter(AUDIT_FIELD.format(name), String()) for name in audit_fields}
-        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict, action)
+        due = due_columns(tables, jobs, action)
+        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict, action, due)
         self.values = ValueCompiler(tables, fields)

@@ -34,9 +34,10 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from reaper.database.dialect import dialect_of
 from reaper.model import Key
-from reaper.profile import Action, Insert, Step
+from reaper.profile import Action, Insert, Step, is_conditional
 from reaper.source.evidence import FIRST, KEY, KEY_TEXT
 from reaper.source.transition.audit_event import insert_for_each
+from reaper.source.transition.due_steps import due_column, due_jobs
 from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck
@@ -52,7 +53,8 @@ from reaper.staleness.rule import Rule
 class Branch:
     """One of the transitions: which jobs it is for, those that it has ended, and the rows of the action's other steps.
 
-    `inserted` is by the number of the step; `others` are the updates and deletes.
+    `inserted` is by the number of the step; `others` are the updates and deletes. `due` are the jobs of those inserts
+    that are not made for every ended job.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Branch:
     ended: CTE
     inserted: Mapping[int, CTE] = field(default_factory=dict)
     others: tuple[CTE, ...] = ()
+    due: Mapping[int, CTE] = field(default_factory=dict)
 
 
 class SingleStatementTransition:
@@ -68,7 +71,7 @@ class SingleStatementTransition:
 
     Its rows have the key as text, `kind`, `age`, `silence`, `witness`, `task` and `evidence`; the branch (`arm`) and
     whether its transition held (`ended`); and the counts: `judged_N` of the jobs of branch N, `also_N_M` of its
-    inserts.
+    inserts, `due_N_M` of the jobs of an insert that is not made for all.
     """
 
     def __init__(self, rule: Rule, compiler: StatementCompiler, second_check: SecondCheck, action: str) -> None:
@@ -85,7 +88,8 @@ class SingleStatementTransition:
             counts, ended = rows[0]._mapping, sum(row.arm == number for row in ended_rows)
             inserts = [n for n, step in enumerate(action.also) if isinstance(step, Insert)]
             inserted = {n: counts[_also(number, n)] for n in inserts}
-            check_complete(self._profile, action, RowCounts(counts[f"judged_{number}"], ended, inserted))
+            due = {n: counts[due_column(number, n)] for n in inserts if is_conditional(action.also[n])}
+            check_complete(self._profile, action, RowCounts(counts[f"judged_{number}"], ended, inserted, due))
         width = len(self._profile.jobs.key)
         return [
             EndedJob(
@@ -161,14 +165,17 @@ class _TransitionQuery:
 
     def _add_steps(self, branch: Branch) -> None:
         """Each step reads what the transition returned: a job that did not change gets no audit event."""
-        inserted, others = {}, []
+        inserted, due, others = {}, {}, []
         for n, step in enumerate(branch.action.also):
-            cte = self._step(step, branch.ended).cte(_also(branch.number, n))
-            if isinstance(step, Insert):
-                inserted[n] = cte
-            else:
+            some = due_jobs(self._tables, step, self._values, branch.ended, branch.number, n)
+            cte = self._step(step, branch.ended if some is None else some).cte(_also(branch.number, n))
+            if not isinstance(step, Insert):
                 others.append(cte)
-        branch.inserted, branch.others = inserted, tuple(others)
+                continue
+            inserted[n] = cte
+            if some is not None:
+                due[n] = some
+        branch.inserted, branch.due, branch.others = inserted, due, tuple(others)
 
     def _step(self, step: Step, ended: CTE) -> UpdateBase:
         if isinstance(step, Insert):
@@ -204,6 +211,7 @@ class _TransitionQuery:
         counts = [_count(branch.to_end).label(f"judged_{branch.number}") for branch in self._branches]
         for branch in self._branches:
             counts += [_count(cte).label(cte.name) for cte in branch.inserted.values()]
+            counts += [_count(cte).label(due_column(branch.number, n)) for n, cte in branch.due.items()]
         return select(*counts).subquery(reserved_alias("counts"))
 
 
