@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+from reaper.check import Level, check_statements, examine
+from reaper.model import Reason
 from reaper.profile import Profile
+from reaper.source import AuditInfo
+from reaper.sql_listing import list_recipes
+from reaper.staleness.downtime import DowntimeTracker
 from tests.support.protea import SweepRecorder
+from tests.support.sql_clients import paste
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.worlds.servers import database_on
 
@@ -155,3 +161,36 @@ def test_job_whose_absent_row_is_refused_stays_and_is_ended_once_the_row_is_ther
     tasks.session.do("INSERT INTO letter VALUES ('q', 1, 'theirs')")
     assert tasks.sweep(source).reaped == 1
     assert letters(tasks) == [("q", 1, "theirs")]
+
+
+# --- elsewhere -------------------------------------------------------------------------------------------------
+
+
+def test_recipe_by_hand_has_the_steps_that_the_job_gets(tasks: Tasks) -> None:
+    for number, kind in ((1, "scan"), (2, "embed")):
+        tasks.add(number, kind=kind)
+    tasks.session.do("INSERT INTO letter VALUES ('there', 1, 'old')")
+    letter = {"insert": "letter", "values": {"queue": "q", "task_id": {"column": "id"}}}
+    absent = {**letter, "values": {**letter["values"], "queue": "there"}, "unless_there": ["queue", "task_id"]}
+    source = tasks.source(failing({**letter, "when": [{"column": "kind", "in": ["scan"]}]}, absent))
+    info = AuditInfo("main", "by hand", "host", Reason.MANUAL_TIMEOUT)
+    for number in (1, 2):
+        [recipe] = list_recipes(source, DowntimeTracker(0), (str(number),), lambda _: info)
+        assert "ERROR" not in paste(tasks.database, "\n".join(recipe.lines))
+    assert letters(tasks) == [("q", 1, None), ("there", 1, "old"), ("there", 2, None)]
+    assert tasks.states() == {"1": "dead", "2": "dead"}
+
+
+def test_check_plans_the_statements_of_these_steps_and_names_a_missing_index(tasks: Tasks) -> None:
+    letter = {
+        "insert": "letter",
+        "when": [{"column": "kind", "in": ["scan"]}],
+        "values": {"queue": "q", "task_id": {"column": "id"}},
+        "unless_there": ["task_id"],
+    }
+    source = tasks.source(failing(letter))
+    assert list(check_statements(source)) == []
+    with source.connect() as connection:
+        findings = examine(connection, source.profile, source.thresholds.stall.seconds)
+    assert [f for f in findings if f.level is Level.ERROR] == []
+    assert any(f.subject == "letter" and "the row of 'unless_there' is searched" in f.message for f in findings)

@@ -142,6 +142,7 @@ values.why = { is = "evidence" }
 [[actions.fail.also]]
 update = "team"
 match = { id = "team_id" }
+when = [{ column = "note", not_in = ["silent"] }]
 where = [{ column = "when", less_than = { is = "now" } }]
 set = { last = { first = [{ column = "note" }, "unknown"] } }
 [[actions.fail.also]]
