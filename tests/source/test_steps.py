@@ -108,7 +108,7 @@ def test_job_whose_conditional_row_is_refused_stays_as_it_was(tasks: Tasks, refu
 
 
 def test_condition_of_each_branch_is_its_own(tasks: Tasks) -> None:
-    letter = {"insert": "letter", "values": {"queue": "again", "task_id": {"column": "id"}}}
+    letter: dict[str, Any] = {"insert": "letter", "values": {"queue": "again", "task_id": {"column": "id"}}}
     requeue = {
         "set": {"state": "queued", "started": {"is": "null"}},
         "also": [{**letter, "when": [{"column": "kind", "in": ["scan"]}]}],
@@ -131,7 +131,7 @@ def test_row_is_written_only_where_none_is_there(tasks: Tasks) -> None:
     for number, kind in ((1, "scan"), (2, "embed")):
         tasks.add(number, kind=kind)
     tasks.session.do("INSERT INTO letter VALUES ('q', 1, 'old')")
-    letter = {
+    letter: dict[str, Any] = {
         "insert": "letter",
         "values": {"queue": "q", "task_id": {"column": "id"}, "what": {"column": "kind"}},
         "unless_there": ["queue", "task_id"],
@@ -145,7 +145,11 @@ def test_row_is_written_only_where_none_is_there(tasks: Tasks) -> None:
 def test_jobs_of_one_batch_that_share_a_row_write_it_once(tasks: Tasks, compared: list[str]) -> None:
     for number, kind in enumerate(("scan", "scan", "embed"), 1):
         tasks.add(number, kind=kind)
-    letter = {"insert": "letter", "values": {"queue": "q", "what": {"column": "kind"}}, "unless_there": compared}
+    letter: dict[str, Any] = {
+        "insert": "letter",
+        "values": {"queue": "q", "what": {"column": "kind"}},
+        "unless_there": compared,
+    }
     report = tasks.sweep(tasks.source(failing(letter)))
     assert (report.error, report.failures, report.reaped) == (None, (), 3)
     assert len(letters(tasks)) == len(compared)
@@ -153,7 +157,11 @@ def test_jobs_of_one_batch_that_share_a_row_write_it_once(tasks: Tasks, compared
 
 def test_job_whose_absent_row_is_refused_stays_and_is_ended_once_the_row_is_there(tasks: Tasks) -> None:
     tasks.add(1)
-    letter = {"insert": "letter", "values": {"queue": "q", "task_id": {"column": "id"}}, "unless_there": ["task_id"]}
+    letter: dict[str, Any] = {
+        "insert": "letter",
+        "values": {"queue": "q", "task_id": {"column": "id"}},
+        "unless_there": ["task_id"],
+    }
     with tasks.interfering("letter", "INSERT", "NEW.task_id = 1", tasks.database.raise_statement):
         source = tasks.source(failing(letter))
         assert len(tasks.sweep(source).failures) == 1
@@ -170,7 +178,7 @@ def test_recipe_by_hand_has_the_steps_that_the_job_gets(tasks: Tasks) -> None:
     for number, kind in ((1, "scan"), (2, "embed")):
         tasks.add(number, kind=kind)
     tasks.session.do("INSERT INTO letter VALUES ('there', 1, 'old')")
-    letter = {"insert": "letter", "values": {"queue": "q", "task_id": {"column": "id"}}}
+    letter: dict[str, Any] = {"insert": "letter", "values": {"queue": "q", "task_id": {"column": "id"}}}
     absent = {**letter, "values": {**letter["values"], "queue": "there"}, "unless_there": ["queue", "task_id"]}
     source = tasks.source(failing({**letter, "when": [{"column": "kind", "in": ["scan"]}]}, absent))
     info = AuditInfo("main", "by hand", "host", Reason.MANUAL_TIMEOUT)
@@ -182,7 +190,7 @@ def test_recipe_by_hand_has_the_steps_that_the_job_gets(tasks: Tasks) -> None:
 
 
 def test_check_plans_the_statements_of_these_steps_and_names_a_missing_index(tasks: Tasks) -> None:
-    letter = {
+    letter: dict[str, Any] = {
         "insert": "letter",
         "when": [{"column": "kind", "in": ["scan"]}],
         "values": {"queue": "q", "task_id": {"column": "id"}},
