@@ -10,7 +10,7 @@ from reaper.profile.audit_events import audit_inserts, columns_that_find
 from reaper.profile.conditions import Condition, OtherColumn, Related, single_conditions
 from reaper.profile.related_tables import related_rows
 from reaper.profile.sql_template import columns_in
-from reaper.profile.values import FromColumn, Next, Sql, walk_values
+from reaper.profile.values import FromColumn, Next, Sql, Variable, walk_values
 from reaper.profile.witnesses import Witness
 
 if TYPE_CHECKING:
@@ -180,6 +180,8 @@ def _columns_in_value(value: Any) -> Iterator[str]:
     for part in walk_values(value):
         if isinstance(part, FromColumn):
             yield part.column
+        elif isinstance(part, Variable) and part.grows is not None:
+            yield part.grows.column
         elif isinstance(part, Sql):
             yield from part.columns
         elif isinstance(part, Next):

@@ -216,6 +216,8 @@ class _ProfileCorrector:
         new = dict(old)
         if "column" in old:
             new["column"] = self.corrections.column(self.jobs, old["column"])
+        if "grows" in old:
+            new["grows"] = {**old["grows"], "column": self.corrections.column(self.jobs, old["grows"]["column"])}
         if "append" in old:
             new["append"] = self._value(table, "", old["append"])
         if "first" in old:

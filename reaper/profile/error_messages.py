@@ -96,6 +96,7 @@ _EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "bool_type": lambda _: "true or false",
     "int_type": lambda _: "a whole number",
     "greater_than_equal": lambda context: f"{context['ge']} or more",
+    "less_than_equal": lambda context: f"{context['le']:g} or less",
     "greater_than": lambda context: f"more than {context['gt']:g}",
 }
 

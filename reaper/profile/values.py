@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import ceil, e, isfinite, log
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -42,23 +42,58 @@ TEXTS = ("message", "source", "sweep_id", "host")
 DURATIONS = ("age", "silence")
 
 
+class Growth(ProfileModel):
+    """Seconds that grow with the number in `column` of the job's row: its `power`, or `base` to the power of it.
+
+    NULL and less than 0 count as 0.
+    """
+
+    column: Name
+    power: Annotated[Number | None, Field(ge=0.1, le=100)] = None
+    base: Annotated[Number | None, Field(gt=1, le=1000)] = None
+    at_most: Annotated[Seconds, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _one_growth(self) -> Growth:
+        exactly_one(self, "power", "base")
+        return self
+
+    @property
+    def largest_number(self) -> float:
+        """From this number on, the growth alone is `at_most` or more. Larger ones would overflow."""
+        if self.power is not None:
+            return float(ceil(self.at_most ** (1 / self.power)))
+        return float(max(0, ceil(log(self.at_most) / log(self.base or e))))
+
+
 class Variable(ProfileModel):
-    """A value that the reaper knows at the transition. `now` may be `plus` seconds later.
+    """A value that the reaper knows at the transition. `now` may be later: by `plus` seconds, and by those of `grows`,
+    together no more than its `at_most`; at random, up to the share `jitter` less than that.
 
     `most`: of a text so many characters at the most, of a duration so many seconds.
     """
 
     name: Annotated[VariableName, Field(alias="is")]
     plus: Seconds | None = None
+    grows: Growth | None = None
+    jitter: Annotated[Number | None, Field(gt=0, le=1)] = None
     most: Annotated[int | None, Field(ge=1, strict=True)] = None
 
     @model_validator(mode="after")
     def _plus_needs_now(self) -> Variable:
-        if self.plus is not None and self.name != "now":
-            raise ValueError("only 'now' can have a 'plus'")
+        for key in ("plus", "grows", "jitter"):
+            if getattr(self, key) is not None and self.name != "now":
+                raise ValueError(f"only 'now' can have a '{key}'")
+        if self.jitter is not None and not self.is_later:
+            raise ValueError("'jitter' is a share of 'plus' and 'grows', and neither is given")
         if self.most is not None and self.name not in (*TEXTS, *DURATIONS):
             raise ValueError(f"only {listed((*TEXTS, *DURATIONS))} can have a 'most'")
         return self
+
+    @property
+    def is_later(self) -> bool:
+        """Whether the moment is a later one than that of the transition."""
+        return bool(self.plus) or self.grows is not None
 
 
 class FromColumn(ProfileModel):
@@ -195,7 +230,7 @@ def is_variable(value: object, name: VariableName) -> bool:
 
 def is_moment_of_transition(value: object) -> bool:
     """Whether a value is the moment of the transition itself, and not a later one."""
-    return isinstance(value, Variable) and value.name == "now" and not value.plus
+    return isinstance(value, Variable) and value.name == "now" and not value.is_later
 
 
 def walk_values(value: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from sqlalchemy import CTE, Connection, Label, RowMapping, Select, func, select
 from reaper.model import Key, PostTransitionState
 from reaper.profile import Action, Insert, Profile, Update, Value, Variable, Witness
 from reaper.profile.column_usage import columns_set_to_now
+from reaper.profile.values import is_moment_of_transition, is_variable
 from reaper.source.evidence import KEY_TEXT, SIGN, status_of
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import version_columns
@@ -225,4 +226,4 @@ def _writes_later_moment(profile: Profile, table: str, columns: Iterable[str]) -
 
 
 def _is_now_or_null(value: Value) -> bool:
-    return isinstance(value, Variable) and (value.name == "null" or (value.name == "now" and value.plus is None))
+    return is_variable(value, "null") or is_moment_of_transition(value)

@@ -251,6 +251,10 @@ class LargestNumber(DialectElement):
     type = Numeric()
 
 
+class RandomShare(DialectElement):
+    type = FLOAT
+
+
 class CountIf(DialectElement):
     type = Integer()
 

@@ -275,6 +275,11 @@ def largest_number(*numbers: Element) -> Element:
     return elements.LargestNumber(*numbers)
 
 
+def random_share() -> Element:
+    """A number from 0 up to 1, another one for each row."""
+    return elements.RandomShare()
+
+
 def count_if(*conditions: ColumnElement[bool]) -> Element:
     """The number of rows for which all of these conditions hold."""
     return elements.CountIf(and_(*conditions))

@@ -188,6 +188,11 @@ def concat(*texts: Element) -> Element:
     return func.concat_ws("", *texts)
 
 
+@mariadb(elements.RandomShare)
+def random_share() -> Element:
+    return func.rand()
+
+
 @mariadb(elements.CountIf)
 def count_if(condition: Element) -> Element:
     return func.count(case((condition, literal_column("1"))))

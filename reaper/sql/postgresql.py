@@ -133,6 +133,11 @@ def concat(*texts: Element) -> Element:
     return func.concat(*texts)
 
 
+@postgresql(elements.RandomShare)
+def random_share() -> Element:
+    return func.random()
+
+
 @postgresql(elements.CountIf)
 def count_if(condition: Element) -> Element:
     return func.count().filter(condition)

@@ -171,6 +171,45 @@ def test_job_whose_absent_row_is_refused_stays_and_is_ended_once_the_row_is_ther
     assert letters(tasks) == [("q", 1, "theirs")]
 
 
+# --- backoff ---------------------------------------------------------------------------------------------------
+
+
+def delays(tasks: Tasks, numbers: dict[int, int | None], **later: Any) -> dict[int, float]:
+    """After how many seconds a task with these tries is due again."""
+    requeue = {"set": {"state": "queued", "started": {"is": "null"}, "due": {"is": "now", **later}}}
+    for task, tries in numbers.items():
+        tasks.add(task, tries=tries)
+    source = tasks.source(mapped(actions={"requeue": requeue}), action="requeue")
+    before = tasks.now()
+    assert tasks.sweep(source).reaped == len(numbers)
+    due = dict(tasks.session.ask("SELECT id, due FROM task"))
+    return {task: (moment.replace(tzinfo=before.tzinfo) - before).total_seconds() for task, moment in due.items()}
+
+
+@pytest.mark.parametrize(
+    ("growth", "expected"),
+    [
+        ({"power": 4}, {1: 1, 3: 81, 7: 2401, 8: 3595, 10**9: 3595, None: 0, -5: 0}),
+        ({"base": 2}, {1: 2, 3: 8, 11: 2048, 12: 3595, 10**9: 3595, None: 1, -5: 1}),
+    ],
+    ids=["power", "base"],
+)
+def test_backoff_grows_with_the_tries_up_to_its_limit(
+    tasks: Tasks, growth: dict[str, int], expected: dict[int | None, float]
+) -> None:
+    numbers = dict(enumerate(expected, 1))
+    found = delays(tasks, numbers, plus="5s", grows={"column": "tries", "at_most": "1h", **growth})
+    for task, tries in numbers.items():
+        assert found[task] == pytest.approx(expected[tries] + 5, abs=10), tries
+        assert found[task] >= expected[tries] + 5 - 0.01
+
+
+def test_jitter_leaves_out_up_to_its_share_of_each_delay(tasks: Tasks) -> None:
+    found = list(delays(tasks, dict.fromkeys(range(1, 41), 1), plus="1000m", jitter=0.5).values())
+    assert all(30_000 <= delay <= 60_060 for delay in found)
+    assert max(found) - min(found) > 5_000
+
+
 # --- elsewhere -------------------------------------------------------------------------------------------------
 
 

@@ -119,6 +119,12 @@ def _assignable(source: Column, target: Column) -> bool:
 
 def _check_variable(context: CheckContext, writing: RowWrite, column: Column, value: Variable) -> Iterator[Finding]:
     subject, place, variable = f"{writing.table}.{column.name}", writing.place, value.name
+    if value.grows is not None:
+        jobs = context.profile.jobs.table
+        counted = context.column(jobs, value.grows.column)
+        if counted is not None and counted.family not in _NUMBERS:
+            shown = f"{jobs}.{counted.name} ({counted.type})"
+            yield error(subject, f"{place} grows with {shown}, which is no number")
     if variable == "null":
         if not column.nullable and writing.values[column.name] is value:
             yield error(subject, f"{place} sets NULL, and the column is NOT NULL")

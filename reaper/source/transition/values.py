@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from reaper.profile import First, FromColumn, Json, Next, Sql, Value, Variable
-from reaper.profile.values import TEXTS, NextValue
+from reaper.profile.values import TEXTS, Growth, NextValue
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import fill_template
 from reaper.sql.expressions import Element
@@ -117,7 +117,7 @@ class ValueCompiler:
 
     def _variable(self, value: Variable, job: JobColumns, target: Target) -> Element:
         if value.name == "now":
-            return sql.from_instant(_now(value), self._tables.stored_time(target.table, target.column))
+            return sql.from_instant(self._moment(value, job), self._tables.stored_time(target.table, target.column))
         if value.name == "null":
             return sql.untyped(None)
         known = self._known(value.name, job)
@@ -126,6 +126,26 @@ class ValueCompiler:
     def _known(self, name: str, job: JobColumns) -> Element:
         known: Element = self._audit_fields[name] if name in self._audit_fields else job.c[name]
         return known
+
+    def _moment(self, value: Variable, job: JobColumns) -> Element:
+        """Now, or later."""
+        if value.plus is None and value.grows is None:
+            return sql.now()
+        if value.grows is None and value.jitter is None:
+            return sql.add_seconds(sql.now(), value.plus or 0)
+        seconds = _double(value.plus or 0)
+        if value.grows is not None:
+            seconds = func.least(seconds + self._grown(value.grows, job), _double(value.grows.at_most))
+        if value.jitter is not None:
+            seconds = seconds * (_double(1) - _double(value.jitter) * sql.random_share())
+        return sql.add_seconds(sql.now(), seconds)
+
+    def _grown(self, growth: Growth, job: JobColumns) -> Element:
+        counted = func.coalesce(cast(self.row_column(growth.column, job), sql.FLOAT), _double(0))
+        number = func.greatest(func.least(counted, _double(growth.largest_number)), _double(0))
+        if growth.power is not None:
+            return func.power(number, _double(growth.power))
+        return func.power(_double(growth.base or 1), number)
 
     def _from_column(self, value: FromColumn, job: JobColumns, target: Target) -> Element:
         column = self.row_column(value.column, job)
@@ -140,7 +160,7 @@ class ValueCompiler:
         if isinstance(value, bool | int | float | str):
             return literal(value)
         if isinstance(value, Variable) and value.name == "now":
-            return _now(value)
+            return self._moment(value, job)
         if isinstance(value, Variable) and value.name == "null":
             return sql.null_text()
         return self.value(value, job, target)
@@ -187,8 +207,8 @@ class ValueCompiler:
         return case((column > literal(0.0), column), else_=literal(1.0) / (column - column))
 
 
-def _now(value: Variable) -> Element:
-    return sql.now() if value.plus is None else sql.add_seconds(sql.now(), value.plus)
+def _double(number: float) -> Element:
+    return cast(literal(float(number)), sql.FLOAT)
 
 
 def _at_most(value: Element, most: int, *, is_text: bool) -> Element:
