@@ -24,7 +24,8 @@ def after_call(context: Any, case: Any, response: Any) -> None:
 def _with_reason_in_words(values: dict[str, Any] | None) -> dict[str, Any] | None:
     """With a reason that can be printed: schemathesis cannot use the pattern that says so."""
     if isinstance(values, dict) and isinstance(reason := values.get("reason"), str):
-        values["reason"] = "".join(c for c in reason if c.isprintable()) if not reason.isprintable() else reason
+        printable = "".join(c for c in reason if c.isprintable())
+        values["reason"] = printable if printable.strip() or reason.isprintable() else "printable"
     return values
 
 

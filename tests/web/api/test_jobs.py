@@ -287,7 +287,7 @@ def test_audit_has_changes_and_refusals(daemon: ApiDaemon, protea: Protea) -> No
     ]
     assert {each["who"] for each in recorded} == {OPERATOR}
     assert recorded[-1]["target"] == f"default {job}"
-    assert recorded[-1]["details"] == {"started": started, "reason": "its node is gone"}
+    assert recorded[-1]["details"] == {"started": started, "reason": "its node is gone", "while_observed": False}
     lines = daemon.said("Reaper handled an administrative request.")
     assert [line["result"] for line in lines[:-6:-1]] == [each["result"] for each in recorded]
     assert all(TOKEN not in str(line) for line in daemon.log)
