@@ -149,7 +149,8 @@ class Evidence:
     the moment of the entry that ended it. `future_sign` is its newest sign of life in the future, as it was written: it
     counts from when the reaper first saw it, which is what `signs` and `last_sign` have. `not_running` says of a job
     that does not run which of the profile's conditions do not hold for it. `never` is the configured pattern for kinds
-    that are never ended which its kind matches.
+    that are never ended which its kind matches. `worker` names the worker that holds it, where a witness of the profile
+    says which one that is.
     """
 
     key: Key
@@ -179,6 +180,7 @@ class Evidence:
     future_sign: str | None = None
     not_running: Sequence[str] = ()
     never: str | None = None
+    worker: str | None = None
 
 
 class PostTransitionState(NamedTuple):

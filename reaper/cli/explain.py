@@ -116,6 +116,8 @@ def _moment_text(moment: str | None, origin: str | None, seconds_ago: float | No
 def _sign_rows(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for witness, at in evidence.signs.items():
         yield f"sign of life: {witness}", at or "none"
+    if evidence.worker is not None:
+        yield "worker", evidence.worker
     yield "last sign of life", _moment_text(evidence.last_sign, evidence.witness, evidence.silence_seconds)
     if evidence.unknown is not None:
         yield "unknown", evidence.unknown

@@ -71,7 +71,13 @@ def describe_distance(seconds: float) -> str:
 
 
 def describe_verdict(evidence: Evidence) -> str:
-    """Why a job got its verdict."""
+    """Why a job got its verdict; of a job past its timeout also which worker holds it, where that is known."""
+    why = _describe_verdict(evidence)
+    names_worker = evidence.worker is not None and evidence.verdict in (Verdict.STALE, Verdict.SPARED)
+    return f"{why}; its worker is {evidence.worker}" if names_worker else why
+
+
+def _describe_verdict(evidence: Evidence) -> str:
     timeout, stall = format_duration(evidence.timeout_seconds), format_duration(evidence.stall_seconds)
     age, silence = describe_age(evidence), _duration(evidence.silence_seconds)
     match evidence.verdict:

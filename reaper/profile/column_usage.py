@@ -125,8 +125,8 @@ def _timestamps_read(profile: Profile) -> Iterator[tuple[str, str]]:
     jobs = profile.jobs
     job_columns = [*jobs.started, *(profile.purge.at if profile.purge else ())]
     for alive in profile.alive:
-        if alive.events:
-            yield from ((alive.events.table, name) for name in alive.events.at)
+        if alive.rows:
+            yield from ((alive.rows.table, name) for name in alive.rows.at)
         job_columns += [*(alive.children.at if alive.children else ()), *filter(None, (alive.column, alive.deadline))]
     yield from ((jobs.table, name) for name in job_columns)
     for _, table, conditions in condition_sets(profile):

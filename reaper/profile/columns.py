@@ -125,12 +125,14 @@ def _columns_of_related(jobs_table: str, related: Related | Delete | Update) -> 
 
 def _columns_of_witness(profile: Profile, alive: Witness) -> Iterator[TableColumn]:
     jobs_table = profile.jobs.table
-    if alive.events:
-        for theirs, ours in alive.events.matching(profile.jobs.key).items():
-            yield alive.events.table, theirs
+    if alive.rows:
+        for theirs, ours in alive.rows.matching(profile.jobs.key).items():
+            yield alive.rows.table, theirs
             yield jobs_table, ours
-        for column in (*alive.events.at, *(alive.events.key or ()), *condition_columns(alive.events.where)):
-            yield alive.events.table, column
+        for column in (*alive.rows.at, *(alive.rows.key or ()), *condition_columns(alive.rows.where)):
+            yield alive.rows.table, column
+    if alive.worker:
+        yield from ((alive.worker.table, column) for column in alive.worker.name or ())
     if alive.children:
         for column in (*alive.children.parent, *alive.children.at):
             yield jobs_table, column

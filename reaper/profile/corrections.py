@@ -12,7 +12,7 @@ from reaper.profile.sql_template import pieces
 from reaper.profile.times import as_written, split_key
 
 _STEPS = ("insert", "update", "delete", "table")
-_NOT_COLUMNS = ("witness", "unit", "events", "ended_by_reaper")
+_NOT_COLUMNS = ("witness", "unit", "events", "worker", "ended_by_reaper")
 """Keys of witnesses, limits and attempts whose values are no columns of the jobs table."""
 
 
@@ -126,10 +126,11 @@ class _ProfileCorrector:
 
     def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = self._job_columns(old)
-        if events := old.get("events"):
-            lists = [name for name in ("key", "job", "at") if name in events]
-            named = {name: self._names(events["table"], events[name]) for name in lists}
-            new["events"] = {**self._related(events), **named}
+        for place in ("events", "worker"):
+            if rows := old.get(place):
+                lists = [name for name in ("key", "job", "at", "name") if name in rows]
+                named = {name: self._names(rows["table"], rows[name]) for name in lists}
+                new[place] = {**self._related(rows), **named}
         return new
 
     def _job_columns(self, old: Any) -> Any:

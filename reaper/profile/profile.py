@@ -18,7 +18,7 @@ from reaper.profile.conditions import Conditions, Log, Related, Running, StartLo
 from reaper.profile.real_tables import ColumnKind
 from reaper.profile.sql_template import checked, columns_in
 from reaper.profile.times import FORMATS_WITH_ZONE, Time, split_key
-from reaper.profile.witnesses import CeleryTask, Witness
+from reaper.profile.witnesses import CeleryTask, Witness, Worker
 
 VULS = frozenset({"vuls", "vuls-schedule"})
 _OF_DATES = (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)
@@ -220,6 +220,11 @@ class Profile(ProfileModel):
     def task(self) -> CeleryTask | None:
         """The columns with a job's Celery task; None without such a witness."""
         return next((alive.celery for alive in self.alive if alive.celery), None)
+
+    @property
+    def worker(self) -> Worker | None:
+        """Where the worker that holds a job is found; None without such a witness."""
+        return next((alive.worker for alive in self.alive if alive.worker), None)
 
     def branches(self, action: str) -> tuple[tuple[bool | None, Action], ...]:
         """The transitions that one of `action_names` consists of.

@@ -46,7 +46,7 @@ def liveness_tables(profile: Profile) -> frozenset[str]:
     counts.
     """
     jobs = profile.jobs
-    tables = {alive.events.table for alive in profile.alive if alive.events}
+    tables = {alive.rows.table for alive in profile.alive if alive.rows}
     tables.update(related.table for related in (*(jobs.running.missing if jobs.running else ()), *jobs.parts))
     tables.update(beside.table for beside in jobs.beside.values())
     tables.update(rows.table for choice in profile.choices.values() for rows in choice.rows)
@@ -84,7 +84,7 @@ def condition_sets(profile: Profile) -> Iterator[ConditionSet]:
     for place, related in related_rows(profile):
         yield ConditionSet(f"{place}.where", related.table, related.where)
     for n, alive in enumerate(profile.alive):
-        if alive.events:
-            yield ConditionSet(f"alive.{n}.events.where", alive.events.table, alive.events.where)
+        if alive.rows:
+            yield ConditionSet(f"alive.{n}.{alive.rows_key}.where", alive.rows.table, alive.rows.where)
     if profile.purge:
         yield ConditionSet("purge.where", jobs.table, profile.purge.where)

@@ -70,7 +70,7 @@ def _fence(profile: Profile) -> Iterator[str]:
 
 
 def _witnesses(profile: Profile) -> Iterator[str]:
-    names, celery_count = list[str](), 0
+    names = list[str]()
     for place, alive in enumerate(profile.alive):
         where = f"alive.{place}"
         if alive.witness in names:
@@ -78,9 +78,10 @@ def _witnesses(profile: Profile) -> Iterator[str]:
         if alive.witness == _START:
             yield f"{where}.witness: {_START!r} is reserved: evidence uses it for the start of a job"
         names.append(alive.witness)
-        celery_count += alive.celery is not None
-        if alive.celery and celery_count > 1:
-            yield f"{where}.celery: only one witness of a profile can be 'celery'"
+        for kind in ("celery", "worker"):
+            before = profile.alive[:place]
+            if getattr(alive, kind) and any(getattr(other, kind) for other in before):
+                yield f"{where}.{kind}: only one witness of a profile can be {kind!r}"
         if alive.children and profile.jobs.log:
             yield f"{where}.children: jobs that are a log cannot have children"
         if alive.ended_by_reaper and not (alive.events or alive.children):

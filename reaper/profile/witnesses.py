@@ -45,6 +45,25 @@ class Children(ProfileModel):
     at: Names
 
 
+class Worker(ProfileModel):
+    """The worker that holds the job: the row of `table` that matches it, and its heartbeat `at`.
+
+    `name` are columns of that row that people know the worker by, such as its host and process. Without them, and where
+    the row is gone, the job's own columns in `match` name it.
+    """
+
+    table: TableName
+    match: Match
+    at: Name
+    name: Names | None = None
+    where: Conditions = ()
+
+    @property
+    def rows(self) -> Events:
+        """The worker's row, as a row whose moment is a sign of life."""
+        return Events(table=self.table, match=self.match, at=(self.at,), where=self.where)
+
+
 class CeleryTask(ProfileModel):
     """The job is a Celery task. The column `task` has its id, and the column `queue` the queue in which it waits.
 
@@ -68,13 +87,24 @@ class Witness(ProfileModel):
     children: Children | None = None
     column: Name | None = None
     deadline: Name | None = None
+    worker: Worker | None = None
     celery: CeleryTask | None = None
     ended_by_reaper: Literal["silent", "sign"] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Witness:
-        exactly_one(self, "events", "children", "column", "deadline", "celery")
+        exactly_one(self, "events", "children", "column", "deadline", "worker", "celery")
         return self
+
+    @property
+    def rows(self) -> Events | None:
+        """The rows of a table whose moments are its signs of life; None for other witnesses."""
+        return self.worker.rows if self.worker else self.events
+
+    @property
+    def rows_key(self) -> str:
+        """The key in the file that says which rows these are."""
+        return "worker" if self.worker else "events"
 
     @property
     def reaper_is_silent(self) -> bool:

@@ -97,6 +97,7 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         *(element.label(name) for name, element in rule.limits(jobs).items()),
         *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
         rule.why_unknown(jobs).label("unknown"),
+        *([rule.worker(jobs).label("worker")] if rule.tables.profile.worker else []),
         *more,
     )
     gathered = columns.select_from(rule.from_jobs(jobs, in_words=True)).where(tables.is_job(jobs), where)
@@ -134,6 +135,7 @@ def _add_json_and_message(
     evidence: dict[str, Element] = {
         **{name: job.c[name] for name in _COPIED},
         **({"unknown": job.c.unknown} if rule.may_be_unknown else {}),
+        **({"worker": job.c.worker} if rule.tables.profile.worker else {}),
         **({"start_lost": literal(True)} if rule.tables.start_lost else {}),
         "age_seconds": job.c.age,
         "silence_seconds": job.c.silence,
@@ -189,8 +191,17 @@ def _message(rule: Rule, job: CTE) -> Element:
         " from ",
         job.c.witness,
         ".",
+        *_worker(rule, job),
         case((ahead.is_not(None), counts), else_=sql.null_text()),
     )
+
+
+def _worker(rule: Rule, job: CTE) -> list[Element]:
+    """Which worker held the job, where the profile says how to find it."""
+    if rule.tables.profile.worker is None:
+        return []
+    named = sql.concat(" Its worker was ", job.c.worker, ".")
+    return [case((job.c.worker.is_not(None), named), else_=literal(" No worker held it.", String))]
 
 
 def stale_in(job: CTE) -> Element:

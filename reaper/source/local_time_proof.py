@@ -148,7 +148,7 @@ def look(statements: SourceStatements, connection: Connection, context: Evaluati
 def witnesses_looked_at(profile: Profile, columns: tuple[TableColumn, ...]) -> Iterator[tuple[int, TableColumn]]:
     """The numbers of the witnesses that have one of these columns, with that column."""
     for number, witness in enumerate(profile.alive):
-        if witness.column or witness.children or (witness.events and len(witness.events.at) == 1):
+        if witness.column or witness.children or (witness.rows and len(witness.rows.at) == 1):
             for column in columns_of_witness(profile, witness):
                 if column in columns:
                     yield number, column
@@ -168,9 +168,9 @@ def newest_signs_query(rule: Rule, number: int, column: str) -> Select[Any]:
     if witness.children is not None:
         of_jobs = _newest_of_children(rule, witness.children, column)
     else:
-        jobs = _running(rule) if witness.events else tables.jobs
+        jobs = _running(rule) if witness.rows else tables.jobs
         sign = rule.newest_as_written(witness, jobs)
-        running = [] if witness.events else [tables.search_condition(jobs), tables.running(jobs)]
+        running = [] if witness.rows else [tables.search_condition(jobs), tables.running(jobs)]
         of_jobs = select(*tables.key_text(jobs), sql.epoch(sign).label("sign")).where(*running)
     signs = of_jobs.subquery(reserved_alias("signs"))
     return select(*signs.c).where(_beside_offset(signs.c.sign)).limit(sql.parameter(_LIMIT, Integer()))
@@ -198,7 +198,7 @@ def _running(rule: Rule) -> FromClause:
 
 
 def _matched(rule: Rule) -> set[str]:
-    jobs, events = rule.tables.profile.jobs, (alive.events for alive in rule.tables.profile.alive)
+    jobs, events = rule.tables.profile.jobs, (alive.rows for alive in rule.tables.profile.alive)
     matched = [name for one in events if one for name in one.matching(jobs.key).values()]
     matched += [name for beside in jobs.beside.values() for name in beside.match.values()]
     return {name for name in matched if jobs.place_of(name).beside is None}

@@ -27,8 +27,8 @@ def _lookups(tables: ProfileTables) -> Collection[tuple[TableClause, Sequence[st
     profile = tables.profile
     lookups: list[tuple[TableClause, Sequence[str]]] = [(tables.jobs, ())]
     for witness in profile.alive:
-        if witness.events:
-            lookups.append((tables.table(witness.events.table), tuple(witness.events.matching(profile.jobs.key))))
+        if witness.rows:
+            lookups.append((tables.table(witness.rows.table), tuple(witness.rows.matching(profile.jobs.key))))
         if witness.children:
             lookups.append((tables.jobs, tuple(witness.children.parent)))
     return lookups

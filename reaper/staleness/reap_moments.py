@@ -63,7 +63,7 @@ def bare_table(name: str) -> str:
 def silent_tables(profile: Profile) -> Mapping[int, str]:
     """By the number of the witness: the table in whose rows the reaper's own moments are no signs of life."""
     return {
-        n: bare_table(alive.events.table if alive.events else profile.jobs.table)
+        n: bare_table(alive.rows.table if alive.rows else profile.jobs.table)
         for n, alive in enumerate(profile.alive)
         if alive.reaper_is_silent
     }

@@ -303,6 +303,20 @@ class Rule:
         may_be_several = any(beside.newest is None for beside in self._jobs.beside.values())
         return self.tables.profile.task is not None or self._moments.possible or may_be_several
 
+    def worker(self, jobs: FromClause) -> Element:
+        """The worker that holds the job, as a text; NULL where the job names none. For profiles with such a witness."""
+        worker = self.tables.profile.worker
+        assert worker is not None
+        row = self.tables.table(worker.table).alias(reserved_alias("worker"))
+        same = [row.c[theirs] == jobs.c[ours] for theirs, ours in worker.match.items()]
+        of_job = _words([sql.text_of(jobs.c[ours]) for ours in worker.match.values()])
+        if worker.name is None:
+            return sql.shortened(of_job)
+        # An aggregate: the database need not know that there is one row at most.
+        name = func.max(_words([sql.text_of(row.c[column]) for column in worker.name]))
+        found = select(name).where(*same, self.tables.conditions_hold(worker.where, row, worker.table))
+        return sql.shortened(func.coalesce(found.correlate(jobs).scalar_subquery(), of_job))
+
     def most_overdue(self, jobs: FromClause) -> Element:
         """An aggregate: the age of the job furthest past its timeout, as a multiple of that; NULL where none runs.
 
@@ -467,3 +481,11 @@ def _overdue(started: Element, timeout: Element) -> Element:
     """How long ago that was, as a multiple of the timeout in seconds."""
     age = sql.epoch(sql.instant_parameter(parameters.NOW)) - sql.epoch(started)
     return age / func.nullif(timeout, literal(0.0, sql.FLOAT), type_=sql.FLOAT)
+
+
+def _words(texts: Sequence[Element]) -> Element:
+    """Texts with a space between them; NULL where there is none of them."""
+    first, *others = texts
+    if not others:
+        return first
+    return func.nullif(func.trim(sql.concat(first, *(part for text in others for part in (" ", text)))), "")

@@ -90,8 +90,8 @@ class Signs:
 
     def of(self, witness: Witness, jobs: FromClause) -> SignSource:
         """Where a witness keeps its signs."""
-        if witness.events:
-            return self._events(witness, witness.events, jobs)
+        if witness.rows:
+            return self._events(witness, witness.rows, jobs)
         if witness.children:
             return self._children(witness, witness.children, jobs)
         if witness.column:

@@ -33,8 +33,8 @@ def _is_without_zone(profile: Profile, column: TableColumn) -> bool:
 
 def columns_of_witness(profile: Profile, witness: Witness) -> list[TableColumn]:
     """The columns with the moments of a witness."""
-    if witness.events:
-        return [(witness.events.table, name) for name in witness.events.at]
+    if witness.rows:
+        return [(witness.rows.table, name) for name in witness.rows.at]
     own = [name for name in (witness.column, witness.deadline) if name]
     names = [*(witness.children.at if witness.children else ()), *own]
     return [profile.real_column(profile.jobs.table, name) for name in names]

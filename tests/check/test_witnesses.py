@@ -40,10 +40,10 @@ def found(request: pytest.FixtureRequest, where: str, columns: str, **changes: A
     return [finding for finding in findings if "no witness" in finding.message]
 
 
-def with_fix(finding: Finding) -> Profile:
+def with_fix(finding: Finding, **changes: Any) -> Profile:
     """The profile after its lines were replaced by the printed ones."""
     assert finding.fix is not None
-    return resolve("g", {"g": {**PROFILE, **tomllib.loads(finding.fix)["profiles"]["g"]}})
+    return resolve("g", {"g": {**PROFILE, **changes, **tomllib.loads(finding.fix)["profiles"]["g"]}})
 
 
 @pytest.mark.parametrize("where", ["postgresql", "mariadb"])
@@ -57,7 +57,7 @@ def test_columns_that_look_like_signs_of_life_are_proposed_with_the_lines(
     names = [f"{name} ({MOMENT[where]}" for name in ("heartbeat_at", "updated_at", "lease_expires_at")]
     assert [finding.message.find(name) for name in names] == sorted(finding.message.find(name) for name in names)
     assert all(name in finding.message for name in names) and "created" not in finding.message
-    assert "progress" not in finding.message.replace("(events, match", ""), "a percentage is no moment"
+    assert "progress" not in finding.message.replace("(worker, match", ""), "a percentage is no moment"
     assert 'match = { id = "worker_id" }' in finding.message
     witnesses = with_fix(finding).alive
     assert [(one.witness, one.column, one.deadline) for one in witnesses] == [
@@ -92,3 +92,31 @@ def test_table_without_any_such_column_gets_the_warning_and_no_lines(request: py
 def test_profile_with_a_witness_gets_no_warning(request: pytest.FixtureRequest) -> None:
     alive = [{"witness": "row", "column": "updated_at"}]
     assert found(request, "postgresql", ", heartbeat_at M", alive=alive) == []
+
+
+@pytest.mark.parametrize("where", ["postgresql", "mariadb"])
+def test_worker_is_checked_and_corrected_like_other_rows(request: pytest.FixtureRequest, where: str) -> None:
+    worker = {"table": "workr", "match": {"idd": "worker_id"}, "at": "heart", "name": "hosst"}
+    conditions = [{"column": "statee", "in": ["up"]}]
+    alive = [{"witness": "worker", "worker": {**worker, "where": conditions}}]
+    profile = resolve("g", {"g": {**PROFILE, "alive": alive}})
+    with database_on(request, where) as database:
+        session, moment = database.session(autocommit=True), MOMENT[where]
+        session.do(
+            f"CREATE TABLE g (id int PRIMARY KEY, state varchar(20), started {moment}, updated_at {moment},"
+            " worker_id int)"
+        )
+        session.do(f"CREATE TABLE worker (id int, host varchar(20), state varchar(20), heard {moment})")
+        session.close()
+        with connected(database.url) as connection:
+            [missing] = [f for f in examine(connection, profile, STALL) if f.level is Level.ERROR]
+            table = with_fix(missing, alive=alive)
+            errors = [f for f in examine(connection, table, STALL) if f.level is Level.ERROR]
+            mended = with_fix(errors[0], alive=alive)
+            rest = examine(connection, mended, STALL)
+    assert (missing.subject, missing.message) == ("workr", "no such table; did you mean 'worker'?")
+    assert {f.subject for f in errors} == {f"worker.{name}" for name in ("idd", "heart", "hosst", "statee")}
+    assert mended.worker is not None and mended.worker.match == {"id": "worker_id"}
+    assert [f.message for f in rest if "foreign key" in f.message] == [], "a worker is no row of the job"
+    [index] = [f for f in rest if f.subject == "worker" and "index" in f.message]
+    assert "the worker of each old job is searched" in index.message

@@ -173,8 +173,8 @@ def _future_sign(context: CheckContext, alive: Witness) -> Finding | None:
     what, jobs = f"its newest sign of life ({alive.witness})", context.profile.jobs
     if alive.column:
         return _in_future(context, _timestamp(context, alive.column), what)
-    if alive.events and _readable(context, alive.events.table):
-        return _newest_in_future(context, alive.events.table, alive.events.matching(jobs.key), alive.events.at, what)
+    if alive.rows and _readable(context, alive.rows.table):
+        return _newest_in_future(context, alive.rows.table, alive.rows.matching(jobs.key), alive.rows.at, what)
     if alive.children:
         parent = dict(zip(alive.children.parent, jobs.key, strict=True))
         return _newest_in_future(context, jobs.table, parent, alive.children.at, what)

@@ -47,10 +47,11 @@ def lookups(context: CheckContext) -> Iterator[Lookup]:
     """What sweeps and purges look up in tables, besides the running jobs."""
     profile, jobs = context.profile, context.profile.jobs
     for alive in profile.alive:
-        if alive.events:
-            by = tuple(alive.events.matching(jobs.key))
-            newest = alive.events.at[0] if len(alive.events.at) == 1 else None
-            yield Lookup(alive.events.table, by, newest, "the events of each old job are searched")
+        if alive.rows:
+            by = tuple(alive.rows.matching(jobs.key))
+            what = "the worker of each old job is" if alive.worker else "the events of each old job are"
+            newest = alive.rows.at[0] if len(alive.rows.at) == 1 else None
+            yield Lookup(alive.rows.table, by, newest, f"{what} searched")
         if alive.children:
             yield Lookup(jobs.table, alive.children.parent, None, "the children of each old job are searched")
     if (log := jobs.log) is not None:

@@ -83,8 +83,8 @@ def _compared_columns(profile: Profile) -> Iterator[tuple[str, str, str]]:
     """A table, and a column of it that is compared with a column of the jobs table, which is third."""
     key = profile.jobs.key
     for alive in profile.alive:
-        if alive.events:
-            yield from ((alive.events.table, *pair) for pair in alive.events.matching(key).items())
+        if alive.rows:
+            yield from ((alive.rows.table, *pair) for pair in alive.rows.matching(key).items())
         if alive.children:
             yield from ((profile.jobs.table, *pair) for pair in zip(alive.children.parent, key, strict=True))
     for _, related in related_rows(profile):

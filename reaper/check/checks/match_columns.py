@@ -39,9 +39,9 @@ def comparisons(profile: Profile) -> Iterator[ComparedColumns]:
     for place, related in related_rows(profile):
         yield from (ComparedColumns(f"{place}.match", related.table, *pair) for pair in related.match.items())
     for n, witness in enumerate(profile.alive):
-        if (events := witness.events) is not None:
-            place = f"alive.{n}.events.{'match' if events.match else 'job'}"
-            yield from (ComparedColumns(place, events.table, *pair) for pair in events.matching(key).items())
+        if (rows := witness.rows) is not None:
+            place = f"alive.{n}.{witness.rows_key}.{'match' if rows.match else 'job'}"
+            yield from (ComparedColumns(place, rows.table, *pair) for pair in rows.matching(key).items())
         if (children := witness.children) is not None:
             pairs = zip(children.parent, key, strict=True)
             yield from (ComparedColumns(f"alive.{n}.children.parent", profile.jobs.table, *pair) for pair in pairs)

@@ -18,7 +18,7 @@ from reaper.sql.tables import split_name
 def check_names(context: CheckContext) -> Iterator[Finding]:
     profile = context.profile
     locked = {profile.jobs.table, *locked_tables(profile), *(w.table for w in row_writes(profile))}
-    witnesses = {alive.events.table for alive in profile.alive if alive.events}
+    witnesses = {alive.rows.table for alive in profile.alive if alive.rows}
     for name, columns in sorted(profile.columns().items()):
         if name in context.hidden:
             continue  # reported by `check_mariadb`

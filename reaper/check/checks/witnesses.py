@@ -51,7 +51,7 @@ def check_witnesses(context: CheckContext) -> Iterator[Finding]:
     if workers := [name for name in real.columns if _words(name) & _WORKERS]:
         message += (
             f". {listed(workers)} may name a job's worker: if a table has the workers' heartbeats, it can be a witness "
-            f'(events, match = {{ id = "{workers[0]}" }})'
+            f'(worker, match = {{ id = "{workers[0]}" }})'
         )
     yield warning(table, message, OVERRIDE if proposed else None)
 

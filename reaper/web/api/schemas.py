@@ -181,6 +181,7 @@ class WhyLeft(Mirror):
         "ended_by": "Of a log: the type of the entry that ended the job.",
         "ended_at": "The moment of that entry.",
         "not_running": "Which of the profile's conditions do not hold for a job that does not run, in words.",
+        "worker": "The worker that holds it, where the profile has a witness `worker`; null where the job names none.",
         "future_sign": "Its newest sign in the future, as written: it counts from when the reaper first saw it.",
     },
 )

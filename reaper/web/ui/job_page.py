@@ -135,6 +135,8 @@ def _facts(explanation: Explanation, reasons: Sequence[Left]) -> Iterator[tuple[
     yield "started", _context(job.started, job.started_from, job.age_seconds)
     for witness, at in job.signs.items():
         yield f"sign of life: {witness}", absolute(at) if at else "none"
+    if job.worker is not None:
+        yield "worker", job.worker
     yield "last sign of life", _context(job.last_sign, job.witness, job.silence_seconds)
     if job.unknown is not None:
         yield "unknown", job.unknown
