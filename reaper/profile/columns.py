@@ -138,6 +138,8 @@ def _columns_of_witness(profile: Profile, alive: Witness) -> Iterator[TableColum
             yield jobs_table, column
     if alive.children and alive.reaper_is_silent:
         yield from _columns_of_audit_events(profile)
+    if alive.sql:
+        yield from ((jobs_table, column) for column in columns_in(alive.sql))
     celery = (alive.celery.task, alive.celery.queue) if alive.celery else ()
     for name in (alive.column, alive.deadline, *celery):
         if name:

@@ -12,7 +12,7 @@ from reaper.profile.sql_template import pieces
 from reaper.profile.times import as_written, split_key
 
 _STEPS = ("insert", "update", "delete", "table")
-_NOT_COLUMNS = ("witness", "unit", "events", "worker", "ended_by_reaper")
+_NOT_COLUMNS = ("witness", "unit", "events", "worker", "sql", "ended_by_reaper")
 """Keys of witnesses, limits and attempts whose values are no columns of the jobs table."""
 
 
@@ -126,6 +126,8 @@ class _ProfileCorrector:
 
     def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = self._job_columns(old)
+        if "sql" in old:
+            new["sql"] = self._template(self.jobs, old["sql"])
         for place in ("events", "worker"):
             if rows := old.get(place):
                 lists = [name for name in ("key", "job", "at", "name") if name in rows]

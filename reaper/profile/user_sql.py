@@ -40,6 +40,9 @@ def user_sql(profile: Profile) -> Iterator[UserSql]:
     for name, limit in profile.limits.by_name.items() if profile.limits else ():
         if limit.sql is not None:
             yield UserSql(f"limits.{name}.sql", _without_braces(limit.sql))
+    for n, alive in enumerate(profile.alive):
+        if alive.sql is not None:
+            yield UserSql(f"alive.{n}.sql", _without_braces(alive.sql))
     for name, action in profile.actions.items():
         for value in action.values():
             for part in walk_values(value):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from reaper.profile.base import Label, Match, Name, Names, ProfileModel, TableName, exactly_one
 from reaper.profile.conditions import Conditions
+from reaper.profile.sql_template import checked
 
 
 class Events(ProfileModel):
@@ -77,7 +78,8 @@ class CeleryTask(ProfileModel):
 class Witness(ProfileModel):
     """One source of signs of life. `witness` is its name in evidence and logs.
 
-    `column` has the moment of the last sign of life. Until the moment in `deadline` the job is alive.
+    `column` has the moment of the last sign of life. Until the moment in `deadline` the job is alive. `sql` is an
+    expression for the moment of the last sign of life, with columns of the job's row in braces; NULL is none.
     `ended_by_reaper`: whether a moment that the reaper itself wrote, when it ended the job of that row, is a sign of
     life too; None: as `reaper_is_silent` says.
     """
@@ -89,11 +91,12 @@ class Witness(ProfileModel):
     deadline: Name | None = None
     worker: Worker | None = None
     celery: CeleryTask | None = None
+    sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
     ended_by_reaper: Literal["silent", "sign"] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Witness:
-        exactly_one(self, "events", "children", "column", "deadline", "worker", "celery")
+        exactly_one(self, "events", "children", "column", "deadline", "worker", "celery", "sql")
         return self
 
     @property

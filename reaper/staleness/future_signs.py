@@ -54,7 +54,7 @@ def is_same(state: str, before: str) -> bool:
 
 def may_be_ahead(witness: Witness) -> bool:
     """Whether the witness takes moments as others have written them. A deadline is in the future by its nature."""
-    return bool(witness.rows or witness.children or witness.column)
+    return bool(witness.rows or witness.children or witness.column or witness.sql)
 
 
 def witnesses_ahead(profile: Profile) -> tuple[int, ...]:

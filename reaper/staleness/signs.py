@@ -24,6 +24,7 @@ from reaper.model import TIMESTAMPTZ, StoredTime, TimestampFormat
 from reaper.profile import Children, Events, Witness
 from reaper.profile.column_usage import columns_set_to_now
 from reaper.sql import expressions as sql
+from reaper.sql.conditions import fill_template
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
@@ -99,6 +100,8 @@ class Signs:
         if witness.deadline:
             deadline = self._instant(jobs, witness.deadline)
             return SignSource(None, case((deadline > sql.now(), sql.now()), else_=deadline))
+        if witness.sql:
+            return SignSource(None, sql.to_instant(fill_template(witness.sql, jobs), TIMESTAMPTZ))
         if witness.celery:
             return SignSource(None, self._celery.sign(witness.celery, jobs, self._beyond_max_age(jobs)))
         raise ValueError(f"witness {witness.witness!r} does not say where its signs of life are")
