@@ -308,8 +308,8 @@ class Rule:
         worker = self.tables.profile.worker
         assert worker is not None
         row = self.tables.table(worker.table).alias(reserved_alias("worker"))
-        same = [row.c[theirs] == jobs.c[ours] for theirs, ours in worker.match.items()]
-        of_job = _words([sql.text_of(jobs.c[ours]) for ours in worker.match.values()])
+        same = [row.c[theirs] == self.tables.job_column(jobs, ours) for theirs, ours in worker.match.items()]
+        of_job = _words([sql.text_of(self.tables.job_column(jobs, ours)) for ours in worker.match.values()])
         if worker.name is None:
             return sql.shortened(of_job)
         # An aggregate: the database need not know that there is one row at most.

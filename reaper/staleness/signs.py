@@ -101,7 +101,7 @@ class Signs:
             deadline = self._instant(jobs, witness.deadline)
             return SignSource(None, case((deadline > sql.now(), sql.now()), else_=deadline))
         if witness.sql:
-            return SignSource(None, sql.to_instant(fill_template(witness.sql, jobs), TIMESTAMPTZ))
+            return SignSource(None, sql.to_instant(fill_template(witness.sql, self._tables.job_row(jobs)), TIMESTAMPTZ))
         if witness.celery:
             return SignSource(None, self._celery.sign(witness.celery, jobs, self._beyond_max_age(jobs)))
         raise ValueError(f"witness {witness.witness!r} does not say where its signs of life are")
