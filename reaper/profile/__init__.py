@@ -14,7 +14,7 @@ from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, 
 from reaper.profile.loading import resolve, shipped
 from reaper.profile.profile import Fence, JobMapping, Profile, PurgeRules
 from reaper.profile.values import First, FromColumn, Json, Next, NextValue, Sql, Value, Values, Variable
-from reaper.profile.witnesses import CeleryTask, Children, Events, Witness, Worker
+from reaper.profile.witnesses import CeleryTask, Children, Events, Witness, WorkerWitness
 
 __all__ = [
     "REQUEUE_ELSE_FAIL",
@@ -52,7 +52,7 @@ __all__ = [
     "Values",
     "Variable",
     "Witness",
-    "Worker",
+    "WorkerWitness",
     "is_conditional",
     "resolve",
     "shipped",

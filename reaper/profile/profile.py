@@ -18,7 +18,7 @@ from reaper.profile.conditions import Conditions, Log, Related, Running, StartLo
 from reaper.profile.real_tables import ColumnKind
 from reaper.profile.sql_template import checked, columns_in
 from reaper.profile.times import FORMATS_WITH_ZONE, Time, split_key
-from reaper.profile.witnesses import CeleryTask, Witness, Worker
+from reaper.profile.witnesses import CeleryTask, Witness, WorkerWitness
 
 VULS = frozenset({"vuls", "vuls-schedule"})
 _OF_DATES = (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)
@@ -222,7 +222,7 @@ class Profile(ProfileModel):
         return next((alive.celery for alive in self.alive if alive.celery), None)
 
     @property
-    def worker(self) -> Worker | None:
+    def worker(self) -> WorkerWitness | None:
         """Where the worker that holds a job is found; None without such a witness."""
         return next((alive.worker for alive in self.alive if alive.worker), None)
 

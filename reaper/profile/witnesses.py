@@ -46,7 +46,7 @@ class Children(ProfileModel):
     at: Names
 
 
-class Worker(ProfileModel):
+class WorkerWitness(ProfileModel):
     """The worker that holds the job: the row of `table` that matches it, and its heartbeat `at`.
 
     `name` are columns of that row that people know the worker by, such as its host and process. Without them, and where
@@ -89,7 +89,7 @@ class Witness(ProfileModel):
     children: Children | None = None
     column: Name | None = None
     deadline: Name | None = None
-    worker: Worker | None = None
+    worker: WorkerWitness | None = None
     celery: CeleryTask | None = None
     sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
     ended_by_reaper: Literal["silent", "sign"] | None = None
