@@ -182,11 +182,10 @@ def reset_scheduler_state(
 ) -> Document:
     """Emergency: end every running job of the sources of vuls, alive or not, and remove its task: `reaper reset`.
 
-    Without `force` it only reports what it would end. `all_sources` means those of other profiles, too.
-    `while_halted` and `while_observed` are as for `reaper reset`. `summary` has
-    how many were running and `ended`, `sources` what became of
-    their Celery tasks. The audit events name this task. Raises ReaperError without a source of vuls, when no source
-    could be asked, and while a halt is in force.
+    Without `force` it only reports what it would end. `all_sources` means those of other profiles, too. `while_halted`
+    and `while_observed` are as for `reaper reset`. `summary` has how many were running and `ended`, `sources` what
+    became of their Celery tasks. The audit events name this task. Raises ReaperError without a source of vuls, when no
+    source could be asked, and while a halt is in force or a source is only observed.
     """
     settings = GuardPasses(while_observed=while_observed is True).applied_to(_settings())
     selected = [source for source in settings.sources.values() if all_sources is True or source.profile.is_vuls]

@@ -4,8 +4,8 @@ Both judge by the rule, one directly after the other, over connections of their 
 what a sweep would do with a stale job. A job whose verdict differs although nothing that decides it does has moved
 between the two looks: it is left out.
 
-What holds all jobs of a source for a while (breaker, cap, quiet time) is no verdict. It is told of the source: which of
-these settings differ, and what would hold a sweep of the new configuration now.
+What holds all jobs of a source for a while (breaker, cap, quiet time) is no verdict. The difference says for each
+source which of these settings differ, and what would hold a sweep of the new configuration now.
 """
 
 from __future__ import annotations

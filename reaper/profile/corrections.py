@@ -12,7 +12,7 @@ from reaper.profile.sql_template import pieces
 from reaper.profile.times import as_written, split_key
 
 _STEPS = ("insert", "update", "delete", "table")
-_NOT_COLUMNS = ("witness", "unit", "events", "worker", "sql", "ended_by_reaper")
+_NOT_COLUMNS = ("witness", "unit", "events", "worker", "ended_by_reaper")
 """Keys of witnesses, limits and attempts whose values are no columns of the jobs table."""
 
 
@@ -126,8 +126,6 @@ class _ProfileCorrector:
 
     def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = self._job_columns(old)
-        if "sql" in old:
-            new["sql"] = self._template(self.jobs, old["sql"])
         for place in ("events", "worker"):
             if rows := old.get(place):
                 lists = [name for name in ("key", "job", "at", "name") if name in rows]
@@ -138,11 +136,13 @@ class _ProfileCorrector:
     def _job_columns(self, old: Any) -> Any:
         """A TOML table in which every text is a column of the jobs table, except those of `_NOT_COLUMNS`."""
         if isinstance(old, Mapping):
-            same = {n: v for n, v in old.items() if n in _NOT_COLUMNS}
-            templates = {n: self._template(self.jobs, v) for n, v in old.items() if n == "sql"}
-            columns = {n: self._job_columns(v) for n, v in old.items() if n not in (*_NOT_COLUMNS, "sql")}
-            return {name: {**same, **templates, **columns}[name] for name in old}
+            return {name: self._job_column(name, value) for name, value in old.items()}
         return self._names(self.jobs, old)
+
+    def _job_column(self, name: str, old: Any) -> Any:
+        if name == "sql":
+            return self._template(self.jobs, old)
+        return old if name in _NOT_COLUMNS else self._job_columns(old)
 
     def _purge(self, old: Mapping[str, Any]) -> dict[str, Any]:
         steps = {name: [self._related(related) for related in old[name]] for name in ("needed", "also") if name in old}

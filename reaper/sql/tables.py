@@ -324,7 +324,7 @@ class ProfileTables:
     def job_column(self, jobs: FromClause, name: str) -> Element:
         """A column of the job's own row, or of a row beside it: NULL where there is none.
 
-        Read anew by each statement: the second look under the lock sees the row as it is then.
+        Each statement reads it again: the second look under the lock sees the row as it is then.
         """
         beside, column = self.profile.jobs.place_of(name)
         if beside is None:

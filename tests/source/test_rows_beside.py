@@ -199,7 +199,7 @@ def test_attempts_of_a_row_beside_the_job_decide_between_requeue_and_fail(tasks:
 
 
 def test_job_that_is_started_again_after_the_survey_is_not_ended(tasks: Beside) -> None:
-    """The row beside it is read anew under the lock."""
+    """The row beside it is read again under the lock."""
     tasks.job(1, begun=[7 * HOUR])
     tasks.job(2, begun=[7 * HOUR])
 
