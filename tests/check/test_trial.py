@@ -94,6 +94,14 @@ def test_statements_run_on_no_row_and_leave_nothing(place: Place) -> None:
     assert place.contents() == before
 
 
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)  # MariaDB makes NULL of a division by 0
+def test_condition_that_fails_for_a_row_is_asked_about_none(place: Place) -> None:
+    running = 'jobs.running = { column = "state", in = ["on"]'
+    place.reaper.configure(PROFILE.replace(running, f'{running}, where = [{{ sql = "1 / {{id}} IS NOT NULL" }}]'))
+    assert [said["level"] for said in place.tried()] == ["note"]
+    assert place.reaper("report").exit_code == 1
+
+
 def test_superuser_is_refused_and_nothing_runs(place: Place) -> None:
     place.own.do("DROP TABLE fired")
     [refused] = place.tried(code=1, REAPER_DATABASE_URL=place.own.database.url)

@@ -128,6 +128,7 @@ def test_newest_row_of_the_start_counts_and_without_one_the_next_start_column_do
         tasks.job(8, begun=[7 * HOUR], spec=False): STALE,
     }
     tasks.session.do("INSERT INTO begun VALUES (99, 1, 'failed', NULL), (98, 1, 'started', NULL)")
+    tasks.session.do(f"INSERT INTO begun VALUES (97, 1, 'failed', {tasks.database.ago})", MINUTE)
     source = tasks.source(profile())
     assert tasks.verdicts(source) == expected
     said = tasks.explained("1", "3", "6", "7", "8", source=source)
@@ -207,6 +208,20 @@ def test_job_that_is_started_again_after_the_survey_is_not_ended(tasks: Beside) 
         def surveyed(self, source: str, census: JobCounts) -> None:
             super().surveyed(source, census)
             tasks.session.do(f"INSERT INTO begun VALUES (100, 1, 'started', {tasks.database.ago})", 0)
+
+    report = tasks.sweep(tasks.source(profile()), recorder=Meanwhile())
+    assert (report.error, report.reaped, tasks.states()) == (None, 1, {"1": "working", "2": "dead"})
+
+
+def test_job_whose_claim_in_a_row_beside_it_changes_after_the_survey_is_not_ended(tasks: Beside) -> None:
+    """Its start is the same."""
+    tasks.job(1, begun=[7 * HOUR])
+    tasks.job(2, begun=[7 * HOUR])
+
+    class Meanwhile(SweepRecorder):
+        def surveyed(self, source: str, census: JobCounts) -> None:
+            super().surveyed(source, census)
+            tasks.session.do("UPDATE begun SET number = 100 WHERE task_id = 1")
 
     report = tasks.sweep(tasks.source(profile()), recorder=Meanwhile())
     assert (report.error, report.reaped, tasks.states()) == (None, 1, {"1": "working", "2": "dead"})

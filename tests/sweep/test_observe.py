@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_job_that_would_be_ended_is_reported_once_and_again_after_a_sign_of_life
     assert sorted(told) == sorted([*jobs, jobs[0]])
     begun = [line for line in lines if line["event"].startswith("Reaper observes the source")]
     assert len(begun) == 1 and any("no longer only observes" in line["event"] for line in lines)
+
+
+def test_job_that_no_sweep_ends_is_not_reported(protea: Protea) -> None:
+    protea.stale(operation="migrate_index")
+    other = protea.stale()
+    options = replace(OBSERVED, never=("migrate_*",))
+    report = protea.sweep(Source("main", protea.url, resolve("protea"), thresholds(), PATIENCE, options))
+    assert [job.key for job in report.would_reap] == [(other,)]
 
 
 def test_more_jobs_than_are_remembered_are_counted_only(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
