@@ -26,8 +26,8 @@ from tests.support.protea import PATIENCE, Protea, SweepRecorder, thresholds
 TEN_MINUTES = 600.0
 
 
-def capped(protea: Protea, ended: EndedLately, most: int = 10) -> Source:
-    cap = EndingCap(Rate(most, TEN_MINUTES), "reaper.toml:7", ended)
+def capped(protea: Protea, ended: EndedLately, most: int = 10, seconds: float = TEN_MINUTES) -> Source:
+    cap = EndingCap(Rate(most, seconds), "reaper.toml:7", ended)
     return Source("main", protea.url, resolve("protea"), thresholds(), PATIENCE, SourceOptions(cap=cap))
 
 
@@ -56,14 +56,17 @@ def test_fault_of_five_jobs_a_minute_is_held_before_long_and_stays_held(protea: 
 
 
 def test_just_as_many_as_the_cap_in_its_time_do_not_pass_for_ever(protea: Protea, tmp_path: Path) -> None:
-    """A slot in which the time begins counts whole: 5 a minute are more than 50 in 10 minutes."""
-    memory = Memory.open(tmp_path)
-    source, outcomes = capped(protea, memory.ended_lately, most=50), list[Outcome]()
+    """A slot in which the time begins counts whole: 5 a month are more than 50 in 10 months.
+
+    With slots of days, the test itself does not run into the next slot.
+    """
+    memory, month = Memory.open(tmp_path), 30 * 86_400
+    source, outcomes = capped(protea, memory.ended_lately, most=50, seconds=10 * month), list[Outcome]()
     for _ in range(11):
         for _ in range(5):
             protea.stale()
         outcomes.append(sweep_of(source).outcome)
-        passed(memory, 60)
+        passed(memory, month)
     assert outcomes == [Outcome.DONE] * 10 + [Outcome.HELD]
 
 
