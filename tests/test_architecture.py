@@ -27,6 +27,7 @@ MAKES_STATEMENTS = (
     "sql_listing",
     "catalog",
     "check",
+    "proposal",
     "grants",
     "dev",
 )

@@ -138,6 +138,14 @@ class Catalog(ABC):
         """The tables among which a misspelled name is looked for."""
 
     @abstractmethod
+    def every_table(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The columns of each table and view, by its schema and name. On MariaDB, those of the URL's database."""
+
+    @abstractmethod
+    def referring(self, table: Table) -> Sequence[tuple[str, str]]:
+        """The other tables with a foreign key to this one, each by its schema and name."""
+
+    @abstractmethod
     def tables_behind(self, view: Table) -> list[str]:
         """The tables that a view reads from, as far as its definition is shown."""
 

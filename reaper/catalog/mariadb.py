@@ -113,6 +113,16 @@ class MariaDBCatalog(Catalog):
         prefix = f"{schema}." if schema else ""
         return [f"{prefix}{row[0]}" for row in self._connection.execute(text(queries.NAMES), {"schema": schema})]
 
+    def every_table(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        tables = dict[tuple[str, str], list[str]]()
+        for row in self._rows(text(queries.EVERY_TABLE)):
+            tables.setdefault((row.schema, row.name), []).append(row.column)
+        return tables
+
+    def referring(self, table: Table) -> Sequence[tuple[str, str]]:
+        place = {"schema": table.schema, "name": table.name}
+        return [(row.schema, row.name) for row in self._rows(text(queries.REFERRING).bindparams(**place))]
+
     def tables_behind(self, view: Table) -> list[str]:
         place = {"schema": view.schema, "name": view.name}
         definition = self._connection.execute(text(queries.VIEW), place).scalar_one_or_none() or ""

@@ -28,6 +28,16 @@ NAMES = """
 SELECT table_name FROM information_schema.tables
 WHERE table_schema = coalesce(:schema, database()) AND table_type LIKE '%BASE TABLE%'
 """
+EVERY_TABLE = """
+SELECT c.table_schema AS `schema`, c.table_name AS name, c.column_name AS `column`
+FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+WHERE c.table_schema = database() AND t.table_type IN ('BASE TABLE', 'VIEW') ORDER BY 1, 2, c.ordinal_position
+"""
+REFERRING = """
+SELECT DISTINCT table_schema AS `schema`, table_name AS name FROM information_schema.key_column_usage
+WHERE referenced_table_schema = :schema AND referenced_table_name = :name
+      AND (table_schema, table_name) <> (referenced_table_schema, referenced_table_name) ORDER BY 1, 2
+"""
 COLUMNS = """
 SELECT column_name AS name, column_type AS type, data_type AS base, is_nullable = 'YES' AS nullable,
        column_default AS value, extra, privileges, character_set_name AS charset, collation_name AS collation,

@@ -146,6 +146,12 @@ class PostgreSQLCatalog(Catalog):
             f"{prefix}{row[0]}" for row in self._rows(queries.NAMES, schema=schema, path=list(self.resolution_path))
         ]
 
+    def every_table(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        return {(row.schema, row.name): row.columns for row in self._rows(queries.EVERY_TABLE)}
+
+    def referring(self, table: Table) -> Sequence[tuple[str, str]]:
+        return [(row.schema, row.name) for row in self._rows(queries.REFERRING, oid=table.identity)]
+
     def tables_behind(self, view: Table) -> list[str]:
         return [f"{row.schema}.{row.name}" for row in self._rows(queries.TABLES_BEHIND, oid=view.identity)]
 

@@ -123,6 +123,22 @@ WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
       AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
 ORDER BY c.conname
 """
+# Without partitions, which are parts of a table that is there, and without tables of PostgreSQL and of sessions.
+EVERY_TABLE = """
+SELECT n.nspname::text AS schema, c.relname::text AS name,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND n.nspname <> 'information_schema'
+      AND n.nspname NOT LIKE 'pg\\_%'
+ORDER BY 1, 2
+"""
+REFERRING = """
+SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
+FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE f.contype = 'f' AND f.confrelid = :oid AND f.conrelid <> f.confrelid AND NOT c.relispartition
+ORDER BY 1, 2
+"""
 TABLES_BEHIND = """
 WITH RECURSIVE read (oid) AS (
     SELECT CAST(:oid AS oid)

@@ -43,8 +43,10 @@ class Unsuitable(Exception):
 
 
 @contextmanager
-def open_catalog(connection: Connection, profile: Profile, query_seconds: float) -> Iterator[Catalog]:
+def open_catalog(connection: Connection, profile: Profile | None, query_seconds: float) -> Iterator[Catalog]:
     """Each query that reads rows is cut off after `query_seconds`. On MariaDB no transaction may be open.
+
+    `profile` is the one that the database is looked at for; None where it is looked at for what it has.
 
     Raises:
         Unsuitable: the server is too old, or the profile needs another kind of server.
@@ -57,7 +59,8 @@ def open_catalog(connection: Connection, profile: Profile, query_seconds: float)
                 yield PostgreSQLCatalog(connection, query_seconds)
         else:
             check_mariadb_version(connection)
-            check_mariadb_profile(profile)
+            if profile is not None:
+                check_mariadb_profile(profile)
             with transaction(connection, Timeouts(CATALOG_QUERY_SECONDS, query_seconds), read_only=True):
                 yield MariaDBCatalog(connection, query_seconds)
     except DBAPIError as error:

@@ -37,10 +37,10 @@ from reaper.check.checks.writes import check_audit, check_ends, check_writes
 from reaper.check.checks.zones import check_zones
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, Level, error, note
-from reaper.check.profile_toml import override
 from reaper.database.dialect import dialect_of
 from reaper.grants.needs import EVERY_ACTION, Workload
 from reaper.profile import Profile
+from reaper.profile.profile_toml import override
 
 _NOT_TRIED = note(OPTION, "nothing was run, as what is checked without it has errors")
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "state": "Show the state of the daemon's supervisor.",
     "halt": "Halt the daemon: it ends no jobs until `reaper restart`.",
     "restart": "Restart the daemon's supervisor after a halt.",
+    "init": "Look at a database, and write a configuration for it.",
     "check": "Check databases, profiles and privileges.",
     "grants": "Print the least privileges that a role needs, as SQL.",
     "config": "Show or check the configuration.",

@@ -4,8 +4,8 @@ The environment is read here alone. Precedence is flag, environment, credential,
 specific place has precedence: a kind in a source, a kind, a source, all sources.
 """
 
-from reaper.config.load import load
-from reaper.config.settings import Settings, SourceSettings
+from reaper.config.load import load, load_database
+from reaper.config.settings import DatabaseSettings, Settings, SourceSettings
 from reaper.config.urls import database_location
 
-__all__ = ["Settings", "SourceSettings", "database_location", "load"]
+__all__ = ["DatabaseSettings", "Settings", "SourceSettings", "database_location", "load", "load_database"]

@@ -17,7 +17,7 @@ from reaper.config.layers import (
 )
 from reaper.config.schema import SCALAR_SETTINGS, DaemonSettings
 from reaper.config.secret_files import Credentials
-from reaper.config.settings import HiddenValue, Settings
+from reaper.config.settings import DatabaseSettings, HiddenValue, Settings
 from reaper.config.sources import SourceResolver
 from reaper.config.url_lookup import UrlLookup
 from reaper.config.urls import normalise_broker_url, normalise_database_url
@@ -49,6 +49,37 @@ def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def load_database(url: str | None, environ: Mapping[str, str]) -> DatabaseSettings:
+    """The database that a flag, the environment or a credential gives, without any file of settings.
+
+    Raises ConfigError as `load` does, also where no database is given.
+    """
+    problems, credentials = list[str](), Credentials.of(environ)
+    given = (
+        from_flags({} if url is None else {"database_url": url}),
+        *from_environment(environ),
+        from_systemd(environ, credentials),
+    )
+    layers = [validate(layer, problems) for layer in given]
+    stack, no_file = LayerStack.of(layers), validate(ConfigFile({}), problems)
+    lookup = UrlLookup("database_url", normalise_database_url, stack, no_file, credentials, problems)
+    brokers = UrlLookup("broker_url", normalise_broker_url, stack, no_file, credentials, problems)
+    problems += lookup.ambiguities()
+    database, broker = lookup.shared, brokers.shared or BorrowedUrls(environ, problems).broker()
+    if database is None and not problems:
+        problems.append("no database is given: give --database-url, REAPER_DATABASE_URL or REAPER_DATABASE_URL_FILE")
+    if problems or database is None or database.url is None:
+        raise ConfigError(problems)
+    settings = stack.settings
+    return DatabaseSettings(
+        database.url,
+        database.origin,
+        settings.database_url_file if settings.database_url is None else None,
+        broker is not None,
+        settings.connect_timeout_seconds,
+    )
 
 
 def _resolve(

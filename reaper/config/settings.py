@@ -116,6 +116,20 @@ class HiddenValue:
     value: object = field(repr=False)
 
 
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """A database that no source is configured for yet: its URL, and where that was set, in `url_file` if in a file.
+
+    `has_broker`: the environment gives the URL of Celery's broker.
+    """
+
+    url: SecretStr
+    origin: str
+    url_file: Path | None
+    has_broker: bool
+    connect_timeout_seconds: float
+
+
 class Settings(DaemonSettings):
     """The configuration in force. Durations are seconds.
 

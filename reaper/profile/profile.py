@@ -18,6 +18,7 @@ from reaper.profile.conditions import Conditions, Log, Related, Running, StartLo
 from reaper.profile.real_tables import ColumnKind
 from reaper.profile.sql_template import checked, columns_in
 from reaper.profile.times import FORMATS_WITH_ZONE, Time, split_key
+from reaper.profile.values import Seconds
 from reaper.profile.witnesses import CeleryTask, Witness, WorkerWitness
 
 VULS = frozenset({"vuls", "vuls-schedule"})
@@ -137,6 +138,13 @@ class Fence(ProfileModel):
     again: tuple[Plain, ...] = ()
 
 
+class Suggested(ProfileModel):
+    """Thresholds that fit the system's own heartbeats and recovery. `reaper init` writes them into the source."""
+
+    timeout: Annotated[Seconds, Field(gt=0)]
+    stall: Annotated[Seconds, Field(gt=0)]
+
+
 class Profile(ProfileModel):
     """How the jobs of one system are read, judged and ended."""
 
@@ -148,6 +156,7 @@ class Profile(ProfileModel):
     jobs: JobMapping
     alive: tuple[Witness, ...] = ()
     limits: Limits | None = None
+    suggested: Suggested | None = None
     attempts: Attempts | None = None
     actions: Mapping[Label, Action]
     purge: PurgeRules | None = None

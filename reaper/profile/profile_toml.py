@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reaper.common.toml_text import toml_key, toml_value
 from reaper.profile import Profile, shipped
 from reaper.profile.corrections import Corrections, corrected_profile
 from reaper.profile.loading import is_mergeable
 
 
-def override(profile: Profile, corrections: Corrections) -> str:
-    """TOML for the configuration file: the differences, or the whole profile where a key has to be removed."""
+def override(profile: Profile, corrections: Corrections, name: str | None = None) -> str:
+    """TOML for the configuration file: the differences, or the whole profile where a key has to be removed.
+
+    `name` is that of the new profile; without it, the new one has the old one's.
+    """
     old = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"})
     new = corrected_profile(profile, old, corrections)
-    header = f"[profiles.{_key(profile.name)}]"
+    header = f"[profiles.{toml_key(name or profile.name)}]"
     if _removes(old, new):
         # `extends` can replace keys of a profile, but not remove one.
         return "\n".join((f"{header}  # the whole profile, without 'extends'", *_lines(new)))
     if profile.name in shipped():
-        return "\n".join((header, f"extends = {_toml(profile.name)}", *_lines(_difference(old, new))))
+        return "\n".join((header, f"extends = {toml_value(profile.name)}", *_lines(_difference(old, new))))
     return "\n".join((f"{header}  # replace these lines of it", *_lines(_difference(old, new))))
 
 
@@ -40,7 +42,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str
         if _merged(before, value, place):
             if deeper := _difference(old[name], value, (*place, name)):
                 changed[name] = deeper
-        elif _toml(before) != _toml(value):
+        elif toml_value(before) != toml_value(value):
             changed[name] = value
     return changed
 
@@ -51,23 +53,10 @@ def _merged(old: Any, new: Any, place: tuple[str, ...]) -> bool:
 
 def _lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for name, value in values.items():
-        place = f"{path}{_key(name)}"
+        place = f"{path}{toml_key(name)}"
         if isinstance(value, Mapping):
             yield from _lines(value, f"{place}.")
         elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
-            yield "\n".join((f"{place} = [", *(f"    {_toml(item)}," for item in value), "]"))
+            yield "\n".join((f"{place} = [", *(f"    {toml_value(item)}," for item in value), "]"))
         else:
-            yield f"{place} = {_toml(value)}"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_key(name)} = {_toml(item)}' for name, item in value.items())} }}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml, value))}]"
-    # JSON strings are TOML strings, except for DEL, which only TOML requires to be escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            yield f"{place} = {toml_value(value)}"
