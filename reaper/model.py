@@ -143,14 +143,15 @@ class Evidence:
 
     A job whose last sign is older than `audible_since` is silent; time before `deaf_until` does not count.
     `stale_in_seconds` says when a running job would become stale if it stayed silent; None for a job that is stale or
-    does not run. `unknown` says which witness could not be asked: the job is then spared. `action` is what a sweep
-    would do with the job, where the source's action is a choice between two. Of a log: `start_lost` says that no entry
-    starts the job, so that its first known one is taken for its start, and `ended_by` and `ended_at` are the type and
-    the moment of the entry that ended it. `future_sign` is its newest sign of life in the future, as it was written: it
-    counts from when the reaper first saw it, which is what `signs` and `last_sign` have. `not_running` says of a job
-    that does not run which of the profile's conditions do not hold for it. `never` is the configured pattern for kinds
-    that are never ended which its kind matches. `worker` names the worker that holds it, where a witness of the profile
-    says which one that is.
+    does not run. `unknown` says which witness could not be asked, or the moments of which column are unknown: the job
+    is then spared, and its age, its silence and its last sign are None as far as they rest on such moments. `action` is
+    what a sweep would do with the job, where the source's action is a choice between two. Of a log: `start_lost` says
+    that no entry starts the job, so that its first known one is taken for its start, and `ended_by` and `ended_at` are
+    the type and the moment of the entry that ended it. `future_sign` is its newest sign of life in the future, as it
+    was written: it counts from when the reaper first saw it, which is what `signs` and `last_sign` have. `not_running`
+    says of a job that does not run which of the profile's conditions do not hold for it. `never` is the configured
+    pattern for kinds that are never ended which its kind matches. `worker` names the worker that holds it, where a
+    witness of the profile says which one that is.
     """
 
     key: Key

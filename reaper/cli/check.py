@@ -13,7 +13,7 @@ from reaper.catalog import QUERY_SECONDS
 from reaper.check import Finding, Level, check_statements, check_workers, examine, try_statements
 from reaper.check.checks.fence import check_fence
 from reaper.check.checks.jobs_not_ended import check_jobs_not_ended
-from reaper.check.finding import note, warning
+from reaper.check.finding import error, note, warning
 from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
 from reaper.cli.options import json_option, source_option
@@ -29,6 +29,7 @@ from reaper.operations.sources import SourceResult, for_each_source, new_downtim
 from reaper.profile import Profile
 from reaper.source import Source
 from reaper.source.factory import on_same_broker
+from reaper.staleness.unknown_moments import columns_of_numbers
 
 
 @click.command("check", short_help="Check databases, profiles and privileges.")
@@ -88,7 +89,7 @@ def _examine(settings: Settings, source: Source, *, tries: bool) -> list[Finding
                 *(
                     [
                         *check_statements(source, purges=workload.purge),
-                        *_check_local_signs(settings, source),
+                        *_check_unknown_moments(settings, source),
                         *_check_jobs_not_ended(settings, source),
                     ]
                     if sound
@@ -126,17 +127,22 @@ def _check_cap(settings: Settings, source: Source) -> Iterator[Finding]:
         )
 
 
-def _check_local_signs(settings: Settings, source: Source) -> Iterator[Finding]:
-    """Findings about columns whose signs of life are not in UTC, or may not be; a note where they cannot be read."""
+def _check_unknown_moments(settings: Settings, source: Source) -> Iterator[Finding]:
+    """Findings about columns whose moments are unknown; a note where they cannot be read."""
     try:
         with prefix_errors(source), source.connect() as connection:
             context = source.begin_evaluation(connection, new_downtime_tracker(settings))
+            context = source.look_for_other_units(connection, context, at_most=QUERY_SECONDS)
             context, _ = source.look_for_local_times(connection, context, None, keep=False, at_most=QUERY_SECONDS)
-    except ReaperError as error:
-        yield note(source.configured_profile.jobs.table, f"could not look for signs of life in local time: {error}")
+    except ReaperError as trouble:
+        yield note(source.configured_profile.jobs.table, f"could not look for unknown moments: {trouble}")
         return
+    numbers = columns_of_numbers(source.profile)
     for column, why in context.unknown_moments.items():
         subject = ".".join(column)
+        if column in numbers:
+            yield error(subject, why.removeprefix(subject).lstrip())
+            continue
         lines = f'times."{subject}" = {{ naive = "America/New_York" }}, or {{ naive = "UTC" }}'
         yield warning(subject, f"{why.removeprefix(subject).lstrip()}. Say it in the profile, such as {lines}")
 

@@ -102,23 +102,25 @@ def _status_rows(explanation: Explanation, left: Sequence[Left]) -> Iterator[tup
     if explanation.holder is not None and evidence.verdict is not Verdict.STALE:
         yield "locked", messages.describe_lock(explanation.holder)
     yield "status", evidence.status or "none"
-    yield "started", _moment_text(evidence.started, evidence.started_from, evidence.age_seconds)
+    yield "started", _moment_text(evidence.started, evidence.started_from, evidence.age_seconds, evidence.unknown)
 
 
-def _moment_text(moment: str | None, origin: str | None, seconds_ago: float | None) -> str:
+def _moment_text(moment: str | None, origin: str | None, seconds_ago: float | None, unknown: str | None) -> str:
     if moment is None:
         return "unknown"
+    if seconds_ago is None and unknown is not None:
+        return f"unknown ({f'{origin} ' if origin else ''}is read as {moment})"
     where = f" ({origin})" if origin else ""
-    age = "" if seconds_ago is None else f", {messages.describe_distance(seconds_ago)}"
-    return f"{moment}{where}{age}"
+    return f"{moment}{where}{'' if seconds_ago is None else f', {messages.describe_distance(seconds_ago)}'}"
 
 
 def _sign_rows(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for witness, at in evidence.signs.items():
-        yield f"sign of life: {witness}", at or "none"
+        yield f"sign of life: {witness}", at or messages.describe_missing_sign(evidence)
     if evidence.worker is not None:
         yield "worker", evidence.worker
-    yield "last sign of life", _moment_text(evidence.last_sign, evidence.witness, evidence.silence_seconds)
+    sign = evidence.last_sign, evidence.witness, evidence.silence_seconds, evidence.unknown
+    yield "last sign of life", _moment_text(*sign)
     if evidence.unknown is not None:
         yield "unknown", evidence.unknown
 

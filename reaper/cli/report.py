@@ -202,7 +202,7 @@ def _print_jobs(console: Console, jobs: Sequence[Evidence]) -> None:
             text_cell(messages.format_key(job.key)),
             text_cell(job.kind),
             text_cell(job.verdict),
-            *map(messages.format_optional_duration, durations),
+            *(messages.format_known_duration(job, seconds) for seconds in durations),
             messages.format_stale_in(job),
             text_cell(messages.describe_verdict(job)),
         )

@@ -49,6 +49,11 @@ def format_optional_duration(seconds: float | None) -> str:
     return format_duration(seconds) if seconds >= 0 else "in the future"
 
 
+def format_known_duration(evidence: Evidence, seconds: float | None) -> str:
+    """The age or the silence of a job, for a table's cell."""
+    return "unknown" if seconds is None and evidence.unknown is not None else format_optional_duration(seconds)
+
+
 def _duration(seconds: float | None) -> str:
     return "an unknown time" if seconds is None else format_duration(max(0.0, seconds))
 
@@ -58,6 +63,8 @@ def describe_age(evidence: Evidence) -> str:
     age, started = evidence.age_seconds, evidence.started
     if started is None:
         return "without a start: it counts from when a sweep of the daemon first sees it"
+    if _age_is_unknown(evidence):
+        return "for an unknown time"
     if age is None or age < 0:
         return f"although its start ({evidence.started_from}) is in the future, at {started}"
     if evidence.started_from == FIRST_SEEN:
@@ -80,25 +87,33 @@ def describe_verdict(evidence: Evidence) -> str:
 def _describe_verdict(evidence: Evidence) -> str:
     timeout, stall = format_duration(evidence.timeout_seconds), format_duration(evidence.stall_seconds)
     age, silence = describe_age(evidence), _duration(evidence.silence_seconds)
+    past = f"running {age}" if _age_is_unknown(evidence) else f"past its timeout of {timeout}"
     match evidence.verdict:
         case Verdict.ENDED:
             return _describe_end(evidence)
+        case Verdict.YOUNG if _has_no_age(evidence):
+            return f"running {age}; {evidence.unknown}" if evidence.unknown else f"running {age}"
         case Verdict.YOUNG:
-            return f"running {age}" if _has_no_age(evidence) else f"running {age}, within its timeout of {timeout}"
+            return f"running {age}, within its timeout of {timeout}"
         case Verdict.STALE:
             why = f"no sign of life for {silence} (stall window {stall}) after running {age} (timeout {timeout})"
             why = f"{why}; {ahead}" if (ahead := _describe_future_sign(evidence)) else why
             return f"{why}; its action is {evidence.action}" if evidence.action else why
         case Verdict.SPARED if spared_as_unknown(evidence):
-            return f"past its timeout of {timeout} and silent for {silence}, but it may be alive: {evidence.unknown}"
+            return f"{past} and silent for {silence}, but it may be alive: {evidence.unknown}"
         case Verdict.SPARED if spared_by_downtime(evidence):
             return (
                 f"past its timeout of {timeout} and silent for {silence}, but workers could report "
                 f"for less than a stall window ({stall}) of that silence"
             )
     if ahead := _describe_future_sign(evidence):
-        return f"past its timeout of {timeout}, and {ahead}: {silence} ago (stall window {stall})"
-    return f"past its timeout of {timeout}, but alive: {evidence.witness} {silence} ago (stall window {stall})"
+        return f"{past}, and {ahead}: {silence} ago (stall window {stall})"
+    return f"{past}, but alive: {evidence.witness} {silence} ago (stall window {stall})"
+
+
+def _age_is_unknown(evidence: Evidence) -> bool:
+    """What is read as the start of the job is not it."""
+    return evidence.age_seconds is None and evidence.started is not None and evidence.unknown is not None
 
 
 def _has_no_age(evidence: Evidence) -> bool:
@@ -128,19 +143,26 @@ def spared_by_downtime(evidence: Evidence) -> bool:
 
 
 def spared_as_unknown(evidence: Evidence) -> bool:
-    """A silent job is spared because a witness could not be asked."""
+    """A job without a known recent sign of life is spared because something of it is unknown: a witness could not be
+    asked, or its moments are not known.
+    """
     return is_silent(evidence) and evidence.unknown is not None
 
 
 def is_silent(evidence: Evidence) -> bool:
-    """A job is spared although it has been silent for longer than its stall window."""
-    silent = evidence.silence_seconds is not None and evidence.silence_seconds > evidence.stall_seconds
+    """A job is spared although it has been silent for longer than its stall window, or its silence is unknown."""
+    silence = evidence.silence_seconds
+    silent = evidence.unknown is not None if silence is None else silence > evidence.stall_seconds
     return silent and evidence.verdict is Verdict.SPARED
 
 
 def stale_in_is_unknown(evidence: Evidence) -> bool:
-    """A job that would be stale by now, if a witness that is unknown had nothing to say."""
-    return evidence.unknown is not None and evidence.stale_in_seconds is not None and evidence.stale_in_seconds <= 0
+    """When a running job becomes stale is unknown: it would be stale by now, if what is unknown had nothing to say, or
+    its age or its silence is unknown.
+    """
+    if evidence.unknown is None or evidence.verdict not in (Verdict.YOUNG, Verdict.SPARED):
+        return False
+    return evidence.stale_in_seconds is None or evidence.stale_in_seconds <= 0
 
 
 def format_stale_in(evidence: Evidence) -> str:
@@ -150,11 +172,16 @@ def format_stale_in(evidence: Evidence) -> str:
 
 def describe_outlook(evidence: Evidence) -> str | None:
     """When a running job becomes stale; None for a job that is stale already, or that is not running."""
-    if evidence.stale_in_seconds is None:
-        return None
     if stale_in_is_unknown(evidence):
         return f"when it becomes stale is unknown: {evidence.unknown}"
+    if evidence.stale_in_seconds is None:
+        return None
     return f"stale in {format_duration(evidence.stale_in_seconds)} if it shows no further sign of life"
+
+
+def describe_missing_sign(evidence: Evidence) -> str:
+    """What is said of a witness without a sign of life."""
+    return "none" if evidence.unknown is None or evidence.silence_seconds is not None else "none, or unknown"
 
 
 def describe_holder(holder: LockHolder | None) -> str:

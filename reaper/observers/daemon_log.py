@@ -249,7 +249,7 @@ class DaemonLog:
             return
         logged = self._logged[report.source]
         if report.unknown_moments and report.unknown_moments != logged.unknown_moments:
-            text = "A column without a time zone is not in UTC; its jobs are left alone until its zone is said."
+            text = "The moments of columns are not what they are taken for; the jobs that have them are left alone."
             self._log.warning(text, source=report.source, columns=report.unknown_moments)
         elif logged.unknown_moments and not report.unknown_moments:
             self._log.info("The moments of all columns are known again.", source=report.source)
@@ -423,7 +423,8 @@ class DaemonLog:
     def _log_spared(self, report: SweepReport, evidence: Evidence) -> None:
         """Only a job with a recent sign of life is called alive."""
         if messages.spared_as_unknown(evidence):
-            text = "Reaper spared a silent job: whether it is alive is not known."
+            silent = "silent job" if evidence.silence_seconds is not None else "job whose silence is unknown"
+            text = f"Reaper spared a {silent}: whether it is alive is not known."
         elif messages.spared_by_downtime(evidence):
             text = "Reaper spared a silent job: the database was away during its silence."
         else:

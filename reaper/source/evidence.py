@@ -17,9 +17,11 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    false,
     func,
     literal,
     null,
+    or_,
     select,
 )
 
@@ -37,6 +39,7 @@ KEY = "key_{}"
 KEY_TEXT = "text_{}"
 SIGN = "sign_{}"
 FIRST = "takes_first"
+_START_UNKNOWN, _SIGN_UNKNOWN = "start_unknown", "sign_{}_unknown"
 
 
 def evidence_cte(
@@ -63,7 +66,12 @@ def evidence_cte(
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
     more = [*chosen, *(element.label(name) for name, element in {**end, **carried}.items())]
-    durations = _add_durations(rule, _read(rule, jobs, where, verdict_name, more))
+    # Of a job that the rule has found stale, nothing is unknown.
+    may_be_unknown = verdict is not Verdict.STALE and rule.moments_may_be_unknown
+    if may_be_unknown:
+        more += [element.label(name) for name, element in _unknown_moments(rule, jobs).items()]
+    job = _read(rule, jobs, where, verdict_name, more)
+    durations = _add_durations(rule, job, may_be_unknown=may_be_unknown)
     fields = {**(audit_fields or {}), **{name: durations.c[name] for name in end}}
     if chosen:
         fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
@@ -104,6 +112,15 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
     return _materialized(gathered, "gathered")
 
 
+def _unknown_moments(rule: Rule, jobs: FromClause) -> dict[str, ColumnElement[bool]]:
+    """Whether the start of a job is unknown, and the signs of life of each witness."""
+    signs = (rule.sign_is_unknown(witness, jobs) for witness in rule.tables.profile.alive)
+    return {
+        _START_UNKNOWN: rule.start_is_unknown(jobs),
+        **{_SIGN_UNKNOWN.format(n): is_unknown for n, is_unknown in enumerate(signs)},
+    }
+
+
 def status_of(profile: Profile, jobs: FromClause) -> Element:
     """The job's status as text, where a single column holds it; else NULL."""
     jobs_profile = profile.jobs
@@ -112,16 +129,39 @@ def status_of(profile: Profile, jobs: FromClause) -> Element:
     return sql.text_of(jobs.c[name]) if name else sql.null_text()
 
 
-def _add_durations(rule: Rule, job: CTE) -> CTE:
-    """The last sign of life, its witness, and how long ago the start and the sign were."""
-    signs = {witness.witness: job.c[SIGN.format(n)] for n, witness in enumerate(rule.tables.profile.alive)}
-    last_sign = sql.newest(job.c.started, *signs.values())
-    witnesses = [(sign == last_sign, literal(witness, String)) for witness, sign in signs.items()]
+def _add_durations(rule: Rule, job: CTE, *, may_be_unknown: bool) -> CTE:
+    """The newest sign of each witness, the last of them, and how long ago it and the start were; NULL for what is
+    unknown: what is read there is not what has happened.
+    """
+    signs: dict[str, Element] = {
+        witness.witness: job.c[SIGN.format(n)] for n, witness in enumerate(rule.tables.profile.alive)
+    }
+    started: Element = job.c.started
+    unknown_signs = list[ColumnElement[bool]]()
+    if may_be_unknown:
+        started = case((job.c[_START_UNKNOWN], sql.null_instant()), else_=started)
+        unknown_signs = [job.c[_SIGN_UNKNOWN.format(n)] for n in range(len(signs))]
+        signs = {
+            name: case((is_unknown, sql.null_instant()), else_=sign)
+            for (name, sign), is_unknown in zip(signs.items(), unknown_signs, strict=True)
+        }
+    last_sign = sql.newest(started, *signs.values())
+    is_last = [(sign == last_sign, literal(witness, String)) for witness, sign in signs.items()]
+    witness: Element = case(*is_last, else_=literal(START, String)) if is_last else literal(START, String)
+    if may_be_unknown:
+        # A sign that is known, and recent, tells more than that another one is unknown.
+        no_recent_one = func.coalesce(last_sign < job.c.audible_since, True)
+        is_unknown = or_(
+            and_(job.c[_START_UNKNOWN], last_sign.is_(None)), and_(or_(false(), *unknown_signs), no_recent_one)
+        )
+        last_sign = case((is_unknown, sql.null_instant()), else_=last_sign)
+        witness = case((is_unknown, sql.null_text()), else_=witness)
     columns = select(
-        job,
+        *(column for column in job.c if not column.name.startswith("sign_")),
+        *(sign.label(SIGN.format(n)) for n, sign in enumerate(signs.values())),
         last_sign.label("last_sign"),
-        (case(*witnesses, else_=literal(START, String)) if witnesses else literal(START, String)).label("witness"),
-        sql.seconds_between(job.c.judged_at, job.c.started).label("age"),
+        witness.label("witness"),
+        sql.seconds_between(job.c.judged_at, started).label("age"),
         sql.seconds_between(job.c.judged_at, last_sign).label("silence"),
     )
     return _materialized(columns, "measured")
@@ -177,7 +217,7 @@ def _message(rule: Rule, job: CTE) -> Element:
     keys = [job.c[KEY_TEXT.format(n)] for n in range(len(rule.tables.profile.jobs.key))]
     ahead = rule.remembered_in_future(keys)
     counts = sql.concat(" A sign of life in the future (", ahead, ") counts from when it was first seen.")
-    return sql.concat(
+    silent = sql.concat(
         "No sign of life for ",
         sql.duration_text(job.c.silence),
         " (stall window ",
@@ -191,6 +231,10 @@ def _message(rule: Rule, job: CTE) -> Element:
         " from ",
         job.c.witness,
         ".",
+    )
+    unknown = sql.concat("Whether it was alive is unknown: ", job.c.unknown, ".")
+    return sql.concat(
+        case((and_(job.c.last_sign.is_(None), job.c.unknown.is_not(None)), unknown), else_=silent),
         *_worker(rule, job),
         case((ahead.is_not(None), counts), else_=sql.null_text()),
     )
@@ -205,10 +249,12 @@ def _worker(rule: Rule, job: CTE) -> list[Element]:
 
 
 def stale_in(job: CTE) -> Element:
-    """Seconds until a job of `evidence_cte` becomes stale if it stays silent; NULL when it never will."""
+    """Seconds until a job of `evidence_cte` becomes stale if it stays silent; NULL when it never will, or that is
+    unknown.
+    """
     until_silent = sql.seconds_between(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
     seconds = cast(sql.largest_number(job.c.timeout_seconds - job.c.age, until_silent), sql.FLOAT)
-    return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.infinity()), seconds), else_=null())
+    return case((and_(job.c.age.is_not(None), job.c.last_sign < sql.infinity()), seconds), else_=null())
 
 
 def evidence_query(rule: Rule, action: str) -> Select[Any]:

@@ -39,6 +39,7 @@ from reaper.source.kept_jobs import JobHolds
 from reaper.source.local_time_columns import local_columns
 from reaper.source.local_time_proof import APART_SECONDS, LocalLook, describe_offset, known_after, look
 from reaper.source.name_spelling_decision import SpellingDecision, read_spelling
+from reaper.source.other_units import columns_in_other_unit
 from reaper.source.post_transition_state import PostTransition
 from reaper.source.reap import Claim
 from reaper.source.slow_survey import rows_written, what_slows_survey
@@ -55,7 +56,7 @@ from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.quiet_times import ALWAYS_LOUD, QuietTimes
 from reaper.staleness.reap_moments import KeptReap, ReapedRows, bare_table, moment_text, silent_tables
-from reaper.staleness.unknown_moments import columns_without_zone
+from reaper.staleness.unknown_moments import columns_of_numbers, columns_without_zone
 
 _SPELLING_SECONDS = 10.0
 _ZONE_SECONDS = 600.0
@@ -133,6 +134,7 @@ class Source(DatabaseAccess):
         self.diverted: tuple[str, ...] = ()
         """Which bare names mean other tables to the role than at the first contact, in words, for people."""
         self._local_columns: dict[TableColumn, str] = {}
+        self._other_units: Mapping[TableColumn, str] = {}
         self._zone_read_at = -math.inf
         self._bind(profile, spelling)
 
@@ -258,11 +260,25 @@ class Source(DatabaseAccess):
     def _unknown_moments(self, offsets: Mapping[str, str] | None = None) -> Mapping[TableColumn, str]:
         """Why the moments of columns are unknown: by the catalog, and by what looks have shown."""
         columns = self.statements.rule_parameters.columns_without_zone
+        certain = {**self._local_columns, **self._other_units}
         if not columns or (store := self.options.local_columns) is None:
-            return self._local_columns
+            return certain
         known = self._offsets(store) if offsets is None else offsets
         shown = {column: known[".".join(column)] for column in columns if ".".join(column) in known}
-        return self._local_columns | {column: describe_offset(column, offset) for column, offset in shown.items()}
+        return certain | {column: describe_offset(column, offset) for column, offset in shown.items()}
+
+    def look_for_other_units(
+        self, connection: Connection, context: EvaluationContext, *, at_most: float = math.inf
+    ) -> EvaluationContext:
+        """The context that says in which columns running jobs have numbers that can only be in another unit.
+
+        A statement may take `at_most` seconds. Raises DBAPIError.
+        """
+        if not columns_of_numbers(self.profile):
+            return context
+        with self.transaction(connection, read_only=True, at_most=at_most):
+            self._other_units = columns_in_other_unit(self.statements, connection, context)
+        return replace(context, unknown_moments=self._unknown_moments())
 
     def look_for_local_times(
         self,

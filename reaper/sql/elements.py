@@ -148,6 +148,12 @@ class RealMoment(DialectElement):
     type = INSTANT
 
 
+class RealMomentSince1973(DialectElement):
+    """The same of a stored number of milliseconds: see `can_only_be` in `reaper.sql.expressions`."""
+
+    type = INSTANT
+
+
 class ToEpochSeconds(DialectElement):
     type = Numeric()
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Dialect,
+    Numeric,
     Select,
     String,
     TableClause,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    literal_column,
 )
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -44,6 +46,7 @@ __all__ = [
     "along_own_path",
     "array_length",
     "assigned",
+    "can_only_be",
     "compares_as_stored",
     "concat",
     "count_if",
@@ -156,11 +159,28 @@ def interval_seconds(interval: Element) -> Element:
 def to_instant(stored: Element, time: StoredTime) -> Element:
     """The moment that a stored value stands for; NULL for NULL, and for values that systems write for "none".
 
-    These are all moments until 2 January 1970, with which 0, -1, year 1, -infinity and zero dates are NULL on every
-    database alike. A local time that comes twice is the later of its two moments: so it can only spare a job. A text
-    that is no moment is the end of time, which is in the future, and is not taken for silence.
+    These are all moments until 2 January 1970, and numbers of milliseconds until March 1973, with which 0, -1, year 1,
+    -infinity and zero dates are NULL on every database alike. A local time that comes twice is the later of its two
+    moments: so it can only spare a job. A text that is no moment is the end of time, which is in the future, and is not
+    taken for silence.
     """
+    if time.format is TimestampFormat.EPOCH_MS:
+        return elements.RealMomentSince1973(_converted(stored, time))
     return elements.RealMoment(_converted(stored, time))
+
+
+def can_only_be(unit: TimestampFormat, number: Element) -> ColumnElement[bool]:
+    """A number of this unit, and not of the other one: as one of it, it is a moment from 2001 to 5138; as one of the
+    other, from January 1970 to March 1973, or beyond the year 30,000.
+    """
+    first, last = _CAN_ONLY_BE[unit]
+    return and_(number >= literal_column(first, Numeric), number < literal_column(last, Numeric))
+
+
+_CAN_ONLY_BE = {
+    TimestampFormat.EPOCH_S: ("1000000000", "100000000000"),
+    TimestampFormat.EPOCH_MS: ("1000000000000", "100000000000000"),
+}
 
 
 def exact_instant(stored: Element, time: StoredTime) -> Element:

@@ -47,6 +47,7 @@ _1970: Element = literal_column("TIMESTAMP'1970-01-01 00:00:00.000000'")
 # Earlier than every date. A row that holds it means "none", as NULL does.
 _ZERO: Element = literal_column("CAST('0000-00-00 00:00:00' AS DATETIME(6))")
 _NONE: Element = literal_column("TIMESTAMP'1970-01-02 00:00:00.000000'")
+_SINCE_1973: Element = literal_column("TIMESTAMP'1973-03-03 09:46:39.000000'")
 _LAST: Element = literal_column("TIMESTAMP'9999-12-31 23:59:59.999999'")
 _UTC = offset_changes("UTC")
 _UUID_BYTES, _UUID_HYPHENS = 16, (9, 14, 19, 24)
@@ -293,6 +294,11 @@ def real_moment(moment: Element) -> Element:
         # Several times as fast as GREATEST.
         return case((column > _NONE, column))
     return func.nullif(func.greatest(moment, _NONE), _NONE)
+
+
+@mariadb(elements.RealMomentSince1973)
+def real_moment_since_1973(moment: Element) -> Element:
+    return func.nullif(func.greatest(moment, _SINCE_1973), _SINCE_1973)
 
 
 @mariadb(elements.FromTimestamptz)

@@ -39,6 +39,7 @@ from reaper.sql.keys import KEY_COLUMN_VALUES, UntypedArray
 from reaper.sql.types import FIRST_EPOCH, INSTANT, LAST_EPOCH
 
 _NONE: Element = literal_column("timestamptz '1970-01-02 00:00:00+00'")
+_SINCE_1973: Element = literal_column("timestamptz '1973-03-03 09:46:39+00'")
 _INFINITY: Element = literal_column("timestamptz 'infinity'")
 _MOST_ARGUMENTS = 100
 """Of a function: FUNC_MAX_ARGS of a server as it is built by default."""
@@ -244,6 +245,11 @@ def real_moment(moment: Element) -> Element:
     if isinstance(moment, elements.FromTimestamptz) and (column := elements.column_in_utc(moment)) is not None:
         return case((column > _NONE, column))
     return func.nullif(func.greatest(moment, _NONE), _NONE)
+
+
+@postgresql(elements.RealMomentSince1973)
+def real_moment_since_1973(moment: Element) -> Element:
+    return func.nullif(func.greatest(moment, _SINCE_1973), _SINCE_1973)
 
 
 @postgresql(elements.FromNaive)

@@ -15,6 +15,7 @@ from reaper.source.evidence import evidence_query
 from reaper.source.first_seen import without_start_query
 from reaper.source.future_signs import future_states_query
 from reaper.source.local_time_proof import newest_signs_query, witnesses_looked_at
+from reaper.source.other_units import job_in_other_unit_query
 from reaper.source.post_transition_state import clock_query, leaves_row, snapshot_query, state_query
 from reaper.source.survey import candidates_query, newly_spared_query, row_witnesses, signs_query
 from reaper.source.survey_counts import count_query, past_timeout_query
@@ -23,7 +24,7 @@ from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 from reaper.staleness.future_signs import witnesses_ahead
-from reaper.staleness.unknown_moments import columns_without_zone
+from reaper.staleness.unknown_moments import columns_of_numbers, columns_without_zone
 
 __all__ = ["ListingOptions", "Recipe", "Statement", "list_recipes", "list_statements"]
 
@@ -40,6 +41,10 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
         yield writer.query(
             f"local_{number}_{column[1]}", purpose, server.read_locks, newest_signs_query, number, column[1]
         )
+    for column in columns_of_numbers(source.profile):
+        purpose = f"At most once in a minute: reads whether {'.'.join(column)} has numbers in another unit."
+        name = f"other_unit_{'_'.join(column)}"
+        yield writer.query(name, purpose, server.read_locks, job_in_other_unit_query, column)
     purpose = "When the sweep before has counted running jobs without a start: finds them."
     yield writer.query("without_start", purpose, server.read_locks, without_start_query)
     yield from _survey(writer, server.read_locks)

@@ -35,6 +35,7 @@ from reaper.common.durations import format_duration
 from reaper.common.messages import FIRST_SEEN
 from reaper.model import Verdict
 from reaper.profile import Witness
+from reaper.profile.columns import TableColumn
 from reaper.profile.profile import LimitColumn
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
@@ -296,6 +297,23 @@ class Rule:
             for name, is_several in self.tables.rows_beside_that_are_several(jobs)
         ]
         return func.coalesce(self._celery.why_unknown(jobs), self._moments.why(jobs), *several, type_=String)
+
+    def in_other_unit(self, column: TableColumn, jobs: FromClause) -> ColumnElement[bool]:
+        """The job has a number in this column that is not in the unit which the profile says."""
+        return self._moments.in_other_unit(column, jobs)
+
+    @property
+    def moments_may_be_unknown(self) -> bool:
+        """Whether there are jobs whose start, or a sign of life, may be unknown."""
+        return self._moments.possible
+
+    def start_is_unknown(self, jobs: FromClause) -> ColumnElement[bool]:
+        """It is unknown when the job started: what is read as its start is not it."""
+        return self._moments.start(jobs)
+
+    def sign_is_unknown(self, witness: Witness, jobs: FromClause) -> ColumnElement[bool]:
+        """The same of the signs of life of this witness."""
+        return self._moments.sign(witness, jobs)
 
     @property
     def may_be_unknown(self) -> bool:

@@ -40,13 +40,14 @@ class SignSource(NamedTuple):
     """The rows of a witness that belong to a job, and the moment of each as it is stored.
 
     Without rows, the moment is in the job's own row, or comes from outside the database. `roughly` is the column of a
-    local time: its rows can be looked up by it, give or take ROUGHLY_SECONDS.
+    local time: its rows can be looked up by it, give or take ROUGHLY_SECONDS. `table` is what the rows are read from.
     """
 
     rows: Select[Any] | None
     at: Element
     time: StoredTime = TIMESTAMPTZ
     roughly: tuple[Element, StoredTime] | None = None
+    table: FromClause | None = None
 
     def since(self, moment: Element, *, of_all: bool) -> ColumnElement[bool]:
         """The sign is not older than a moment, which is converted to the format of the column: an index on it helps.
@@ -124,12 +125,12 @@ class Signs:
             rows = rows if by_reaper is None else rows.where(not_(by_reaper))
             time = self._tables.stored_time(events.table, at)
             if sql.compares_as_stored(time):
-                return SignSource(rows, table.c[at], time)
+                return SignSource(rows, table.c[at], time, table=table)
             roughly = (table.c[at], time) if time.format is TimestampFormat.NAIVE else None
-            return SignSource(rows, self._tables.instant(events.table, table, at), roughly=roughly)
+            return SignSource(rows, self._tables.instant(events.table, table, at), roughly=roughly, table=table)
         key = events.key or ()
         moments = [self._unless_by_reaper(witness, events.table, table, key, at) for at in events.at]
-        return SignSource(rows, sql.newest(*moments))
+        return SignSource(rows, sql.newest(*moments), table=table)
 
     def child(self, witness: Witness, children: Children) -> tuple[FromClause, Element]:
         """A row that may be a child of another job, and the moment of its newest sign."""
@@ -146,7 +147,7 @@ class Signs:
         # Follows from `is_child`, but the planner does not see that: without it, it reads every job that ever existed.
         has_parent = [column.is_not(None) for column in parent]
         rows = select(literal(1)).select_from(child).where(is_child, not_(is_job_itself), *has_parent).correlate(jobs)
-        return SignSource(rows, at)
+        return SignSource(rows, at, table=child)
 
     # --- what the reaper wrote -----------------------------------------------------------------------------------
 

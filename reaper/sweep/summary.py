@@ -119,9 +119,11 @@ def _locked_line(job: LockedCandidate) -> str:
 
 
 def unknown_lines(report: SweepReport) -> Iterator[str]:
-    """Silent jobs that were spared because a witness could not be asked."""
-    for reason, count in Counter(job.unknown for job in report.newly_spared if messages.spared_as_unknown(job)).items():
-        yield f"{count} job(s) have been silent for longer than their stall window and were spared. {reason}"
+    """Jobs that were spared because a witness could not be asked, or because their moments are unknown."""
+    jobs = (job for job in report.newly_spared if messages.spared_as_unknown(job))
+    for (reason, is_known), count in Counter((job.unknown, job.silence_seconds is not None) for job in jobs).items():
+        silent = "for longer than their stall window" if is_known else "for an unknown time"
+        yield f"{count} job(s) have been silent {silent} and were spared. {reason}"
 
 
 def downtime_lines(report: SweepReport) -> Iterator[str]:

@@ -192,6 +192,7 @@ class _SweepRun:
         try:
             if keep:
                 context, self.future_signs = self.source.look_for_future_signs(connection, context)
+            context = self.source.look_for_other_units(connection, context)
             context, state.local_look = self.source.look_for_local_times(
                 connection, context, state.local_look, keep=keep
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.support.commands import Reaper
 from tests.support.waiting import wait_until
 from tests.support.worlds import Database
 from tests.support.worlds.database import Session
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 PROFILE = """
 [sources.app]
@@ -159,3 +160,26 @@ def test_jobs_whose_signs_may_be_in_local_time_are_left_by_a_single_sweep_and_ch
     place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
     assert "may not be in UTC" not in place.reaper("check").stdout
     assert "Reaped 3 stale job(s)." in place.reaper("sweep").stdout
+
+
+@mostly_on("postgresql", "place")
+def test_age_and_silence_of_a_job_whose_moments_are_unknown_are_said_to_be_unknown(place: Place) -> None:
+    """Seconds in a column of milliseconds, which looked right when the profile was checked."""
+    place.session.do("ALTER TABLE jobs ADD beat bigint")
+    for number, unit in ((1, 1), (2, 1000)):
+        started = f"INSERT INTO jobs VALUES (%s, 'started', {place.database.naive_ago}, %s)"
+        place.session.do(started, number, 9 * 3600, int(time.time()) * unit)
+    witness = 'alive = [{ witness = "heartbeat", column = "beat" }]\ntimes."jobs.beat" = "epoch ms"'
+    place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
+    why = "jobs.beat has numbers that can only be seconds, and is read as 'epoch ms'"
+    found = place.reaper("check", COLUMNS="400")
+    assert "error: jobs.beat: has numbers that can only be seconds" in found.stdout and found.exit_code == 1
+    [line] = [line for line in place.reaper("report", COLUMNS="400").stdout.splitlines() if line.startswith("1 ")]
+    assert line.split()[:5] == ["1", "spared", "9h", "unknown", "unknown"] and why in line
+    explained = place.reaper("explain", "1", COLUMNS="400").stdout
+    assert "sign of life: heartbeat  none, or unknown\n" in explained.replace(" " * 3, "  ")
+    assert "unknown" in next(line for line in explained.splitlines() if line.startswith("last sign of life"))
+    [job] = [job for job in place.reaper.json("report")["sources"][0]["jobs"] if job["key"] == "1"]
+    assert (job["silence_seconds"], job["stale_in_seconds"], job["signs"]) == (None, None, {"heartbeat": None})
+    assert why in job["unknown"] and place.left("1") == ["unknown"]
+    assert why in place.reaper("sweep").stdout and set(place.states().values()) == {"started"}

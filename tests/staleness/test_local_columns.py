@@ -132,6 +132,11 @@ def test_sweep_ends_nothing_by_columns_that_the_server_fills_in_another_zone(sho
     assert explained.verdict is SPARED and "jobs.started_at has no time zone" in (explained.unknown or "")
     assert messages.describe_outlook(explained) == f"when it becomes stale is unknown: {explained.unknown}"
     assert messages.format_stale_in(explained) == "unknown"
+    for job in tasks.explained("1", "2", "3", source=source).values():
+        assert {job.age_seconds, job.silence_seconds, job.last_sign, job.witness, *job.signs.values()} == {None}
+        why = messages.describe_verdict(job)
+        assert why.startswith("running for an unknown time") and f"{job.unknown}" in why
+        assert messages.format_known_duration(job, job.age_seconds) == "unknown"
 
 
 def test_jobs_are_judged_once_the_zone_is_said(shop: Shop) -> None:

@@ -4,8 +4,9 @@ rule: local times, values that mean "none", and jobs without any start.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,12 +14,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from structlog.testing import capture_logs
 
-from reaper.common.messages import describe_counts, describe_verdict
+from reaper.common.messages import describe_counts, describe_outlook, describe_verdict, format_known_duration
 from reaper.memory import FirstSeenJobStore
 from reaper.memory.state_file import StateFile
-from reaper.model import Verdict
+from reaper.model import Evidence, Verdict
 from reaper.observers.daemon_log import DaemonLog
 from reaper.source import Source
+from reaper.sweep.summary import unknown_lines
 from tests.support.protea import HOUR, MINUTE, thresholds
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.worlds.servers import database_on, mostly_on
@@ -190,6 +192,111 @@ def test_number_that_means_none_is_no_start(tasks: Tasks, kind: str, unit: int, 
     times = {"task": "naive", "task.begun": "epoch s" if unit == 1 else "epoch ms"}
     source = tasks.source(mapped(times=times, jobs={"started": ["begun", "made"]}))
     assert tasks.verdicts(source) == {"1": YOUNG, "2": STALE, "3": YOUNG, "4": STALE}
+
+
+WHERE: dict[str, dict[str, Any]] = {
+    "sign": {"alive": [{"witness": "heartbeat", "column": "tick"}]},
+    "deadline": {"alive": [{"witness": "lease", "deadline": "tick"}]},
+    "start": {"jobs": {"started": ["tick"]}, "alive": []},
+    "event": {"alive": [{"witness": "log", "events": {"table": "ticks", "job": "task_id", "at": "tick"}}]},
+    "events": {"alive": [{"witness": "log", "events": {"table": "ticks", "job": "task_id", "at": ["tick", "more"]}}]},
+    "child": {"alive": [{"witness": "children", "children": {"parent": "tries", "at": "tick"}}]},
+}
+WORDS = {"epoch s": "seconds", "epoch ms": "milliseconds"}
+
+
+@dataclass
+class Ticking:
+    """Two tasks of 8 h: the first one is alive, in the other unit than is said; the second one has been silent for
+    long, in the unit that is said. Wherever their numbers stand.
+    """
+
+    tasks: Tasks
+    said: str
+
+    @property
+    def other(self) -> str:
+        [other] = WORDS.keys() - {self.said}
+        return other
+
+    def fill(self) -> None:
+        self.tasks.session.do("ALTER TABLE task ADD tick bigint")
+        self.tasks.session.do("CREATE TABLE ticks (task_id integer, tick bigint, more bigint)")
+        now, long_ago = self.tasks.now().timestamp() + 30, local(self.tasks.now() - timedelta(hours=8), "UTC")
+        per_second = {"epoch s": 1, "epoch ms": 1000}
+        for number, tick in ((1, now * per_second[self.other]), (2, (now - 8 * HOUR) * per_second[self.said])):
+            put(self.tasks, number, started=long_ago, tick=int(tick))
+            self.tasks.session.do("INSERT INTO ticks VALUES (%s, %s, NULL)", number, int(tick))
+            child = "INSERT INTO task (id, state, tries, tick) VALUES (%s, 'over', %s, %s)"
+            self.tasks.session.do(child, number + 10, number, int(tick))
+
+    def column(self, where: str) -> str:
+        return "ticks.tick" if where in ("event", "events") else "task.tick"
+
+    def source(self, where: str, unit: str) -> Source:
+        times = {"task": "naive", "ticks": unit} if "event" in where else {"task": "naive", "task.tick": unit}
+        return self.tasks.source(mapped(times=times, **WHERE[where]))
+
+
+def seen_as_unknown(ticking: Ticking, where: str) -> Evidence:
+    """The first task, of which the rule says, in each shape, that it is not stale, and the evidence that it is unknown;
+    the other one is judged.
+    """
+    source, column = ticking.source(where, ticking.said), ticking.column(where)
+    verdicts = ticking.tasks.verdicts(source)
+    assert (verdicts["1"], verdicts["2"]) == (YOUNG if where == "start" else SPARED, STALE), where
+    one = ticking.tasks.explained("1", source=source)["1"]
+    unknown = one.unknown or ""
+    assert unknown.startswith(
+        f"{column} has numbers that can only be {WORDS[ticking.other]}, and is read as {ticking.said!r}"
+    )
+    assert f'times."{column}" = "{ticking.other}"' in unknown
+    assert (one.silence_seconds, one.last_sign, one.witness) == (None, None, None), where
+    assert format_known_duration(one, one.silence_seconds) == "unknown"
+    assert (one.age_seconds is None) == (where == "start")
+    assert describe_outlook(one) == f"when it becomes stale is unknown: {unknown}"
+    assert not re.search(r"silent for \d|running for \d", describe_verdict(one))
+    return one
+
+
+@pytest.mark.parametrize("said", [pytest.param("epoch s", marks=pytest.mark.thorough), "epoch ms"])
+def test_number_in_the_other_unit_is_unknown_and_ends_no_job(tasks: Tasks, said: str) -> None:
+    ticking = Ticking(tasks, said)
+    ticking.fill()
+    for where in WHERE:
+        seen_as_unknown(ticking, where)
+    source = ticking.source("sign", said)
+    one = seen_as_unknown(ticking, "sign")
+    report = tasks.sweep(source)
+    assert (report.error, report.reaped, report.unknown_moments) == (None, 1, (one.unknown,))
+    [line] = unknown_lines(report)
+    assert line == f"1 job(s) have been silent for an unknown time and were spared. {one.unknown}"
+    assert tasks.states() == {"1": "working", "2": "dead", "11": "over", "12": "over"}
+    assert tasks.sweep(ticking.source("sign", ticking.other)).unknown_moments == ()
+
+
+@mostly_on("postgresql")
+def test_milliseconds_in_a_column_of_seconds_are_unknown_too(tasks: Tasks) -> None:
+    ticking = Ticking(tasks, "epoch s")
+    ticking.fill()
+    seen_as_unknown(ticking, "sign")
+    seen_as_unknown(ticking, "start")
+
+
+@mostly_on("postgresql")
+def test_recent_sign_of_another_witness_is_known_beside_an_unknown_one(tasks: Tasks) -> None:
+    ticking = Ticking(tasks, "epoch ms")
+    ticking.fill()
+    witnesses = [*WHERE["sign"]["alive"], {"witness": "pulse", "column": "beat"}]
+    times = {"task": "naive", "task.tick": "epoch ms"}
+    source = tasks.source(mapped(times=times, alive=witnesses))
+    tasks.session.do("UPDATE task SET beat = %s WHERE id = 1", local(tasks.now() - timedelta(seconds=20), "UTC"))
+    one = tasks.explained("1", source=source)["1"]
+    assert (one.verdict, one.witness, one.signs["heartbeat"]) == (SPARED, "pulse", None)
+    assert "but alive: pulse 2" in describe_verdict(one)
+    tasks.session.do("UPDATE task SET beat = %s WHERE id = 1", local(tasks.now() - timedelta(hours=2), "UTC"))
+    one = tasks.explained("1", source=source)["1"]
+    assert (one.verdict, one.witness, one.silence_seconds) == (SPARED, None, None)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e300", "-1e300"])

@@ -132,12 +132,12 @@ def _facts(explanation: Explanation, reasons: Sequence[Left]) -> Iterator[tuple[
     if explanation.hold is not None and job.verdict is not Verdict.STALE:
         yield "hold", kept_by_hold(explanation.hold).why
     yield "status", job.status or "none"
-    yield "started", _context(job.started, job.started_from, job.age_seconds)
+    yield "started", _context(job.started, job.started_from, job.age_seconds, job.unknown)
     for witness, at in job.signs.items():
-        yield f"sign of life: {witness}", absolute(at) if at else "none"
+        yield f"sign of life: {witness}", absolute(at) if at else messages.describe_missing_sign(job)
     if job.worker is not None:
         yield "worker", job.worker
-    yield "last sign of life", _context(job.last_sign, job.witness, job.silence_seconds)
+    yield "last sign of life", _context(job.last_sign, job.witness, job.silence_seconds, job.unknown)
     if job.unknown is not None:
         yield "unknown", job.unknown
     yield "timeout", f"{duration(job.timeout_seconds)}, from {job.timeout_from}"
@@ -161,8 +161,10 @@ def _downtime(job: Evidence) -> Iterator[tuple[str, str]]:
         yield "silence counts from", f"{absolute(job.deaf_until)}: before that the database was away, or may have been"
 
 
-def _context(at: str | None, where: str | None, seconds: float | None) -> str:
+def _context(at: str | None, where: str | None, seconds: float | None, unknown: str | None) -> str:
     if at is None:
         return "unknown"
+    if seconds is None and unknown is not None:
+        return f"unknown ({f'{where} ' if where else ''}is read as {absolute(at)})"
     passed = f", {distance(seconds)}" if seconds is not None else ""
     return f"{absolute(at)}{f' ({where})' if where else ''}{passed}"

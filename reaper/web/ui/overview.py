@@ -242,8 +242,10 @@ def verdict(job: Evidence) -> str:
 
 
 def gauge(name: str, seconds: float | None, limit: float, limit_name: str) -> Gauge:
-    over = seconds is None or seconds > limit
-    return Gauge(name, duration(seconds), duration(limit), limit_name, filled(seconds, limit), over)
+    """Empty where the duration is unknown."""
+    over = seconds is not None and seconds > limit
+    share = 0.0 if seconds is None else filled(seconds, limit)
+    return Gauge(name, duration(seconds), duration(limit), limit_name, share, over)
 
 
 def actions(service: AdminService, source: str) -> Sequence[str]:

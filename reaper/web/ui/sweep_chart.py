@@ -30,9 +30,9 @@ _WORST = (
 )
 
 
-def filled(value: float | None, limit: float) -> float:
+def filled(value: float, limit: float) -> float:
     """How much of a bar is filled: up to its limit in proportion, beyond it ever slower, since it has no end."""
-    if value is None or not math.isfinite(value):
+    if not math.isfinite(value):
         return BAR_WIDTH
     if limit <= 0:
         return BAR_WIDTH

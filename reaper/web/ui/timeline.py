@@ -143,7 +143,7 @@ def _stretches(marks: Sequence[Mark], e: Evidence) -> Iterator[Stretch]:
     if end > place["limit"]:
         yield Stretch("beyond", limit, round(end - limit, 1))
     last = max((x for x in lives if x <= end), default=end)
-    if end > last:
+    if end > last and e.silence_seconds is not None:
         yield Stretch("silent", last, round(end - last, 1))
     if e.verdict is not Verdict.ENDED and (ahead := max(mark.x for mark in marks)) > end:
         yield Stretch("ahead", end, round(ahead - end, 1))

@@ -381,6 +381,11 @@ def test_page_says_which_column_is_not_in_utc_and_leaves_its_jobs(server: Privat
         job = page(daemon, "/jobs/default/1").text
         assert said in job and "it is left alone until it is known whether it is alive" in job
         assert "its moments are unknown until its zone is said" in job
+        shown = daemon.api.job("1").json["job"]
+        assert (shown["silence_seconds"], shown["last_sign"], shown["stale_in_seconds"]) == (None, None, None)
+        assert said in shown["unknown"] and shown["age_seconds"] > 12 * HOUR
+        for seen in (job, page(daemon).text):
+            assert "silent for an unknown time, but it may be alive" in seen and not re.search(r"silent for \d", seen)
         assert daemon.metrics.value("reaper_columns_with_unknown_moments", source="default") == 1
     server.drop_database("page_zone")
 
