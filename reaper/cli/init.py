@@ -8,30 +8,45 @@ from pathlib import Path
 import click
 
 from reaper.cli import exit_codes
+from reaper.cli.options import validate_duration, validate_text
+from reaper.common.durations import DurationRange
 from reaper.common.terminal import say, warn
-from reaper.config import load_database
+from reaper.config import DatabaseSettings, load_database
 from reaper.errors import ReaperError
+from reaper.proposal.own_table import likely_tables, look_at_table, zone_for
 from reaper.proposal.recognise import NearlyFound, recognise
-from reaper.proposal.render import file_text, system_part
+from reaper.proposal.render import file_text, proposal_part, system_part
 from reaper.proposal.session import looking_at
+
+_WATCH = DurationRange("0s", "10m")
 
 
 @click.command("init", short_help="Look at a database, and write a configuration for it.")
 @click.option("--database-url", metavar="URL", help="The database. [default: REAPER_DATABASE_URL, or its file]")
+@click.option("--table", metavar="TABLE", callback=validate_text, help="A table of jobs of your own, or SCHEMA.TABLE.")
+@click.option(
+    "--watch",
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+    callback=validate_duration(_WATCH),
+    help="How long to wait between two looks at this table, to see what moves while jobs run; 0s: look once.",
+)
 @click.option(
     "--write",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a new file. [default: standard output]",
 )
-def command(database_url: str | None, file: Path | None) -> int:
+def command(database_url: str | None, table: str | None, watch: float, file: Path | None) -> int:
     """Look at a database, and write a configuration for it.
 
-    Recognises the job systems that the reaper knows, by their tables. The configuration only watches (observe = true):
-    the reaper judges the jobs, and ends none. Each line says why it is there, and "# ?" marks what you should look at.
-    A password is never written.
+    Recognises the job systems that the reaper knows, by their tables. For a table of your own (--table, or the only one
+    that looks like a table of jobs), proposes a profile: by names, types, keys, and some rows that it reads twice. The
+    configuration only watches (observe = true): the reaper judges the jobs, and ends none. Each line says why it is
+    there, and "# ?" marks what you should look at. A password is never written.
 
-    Reads the catalogs, in a transaction that only reads, and changes nothing.
+    Reads in short transactions that only read, and changes nothing.
 
     \b
     Example:
@@ -40,25 +55,43 @@ def command(database_url: str | None, file: Path | None) -> int:
     if file is not None and os.path.lexists(file):
         raise ReaperError(f"{file} exists, and was not changed: name a new file")
     database = load_database(database_url, os.environ)
-    with looking_at(database) as look:
-        systems, near = recognise(look.catalog, look.connection)
-    for nearly in near:
-        warn(_near_text(nearly))
-    if not systems:
-        raise ReaperError(
-            "no job system was recognised by its tables, and nothing was written; a table of your own is described in "
-            "a profile: see 'Watch your own table' in the documents"
-        )
-    text = file_text(database, [system_part(system, has_broker=database.has_broker) for system in systems])
+    parts = _own_table(database, table, watch) if table is not None else _systems(database, watch)
+    text = file_text(database, list(parts.values()))
     if file is None:
         click.echo(text, nl=False)
         return exit_codes.DONE
     with file.open("x", encoding="utf-8") as stream:
         stream.write(text)
-    say(f"{file}: written. Sources: {', '.join(system.name for system in systems)}.")
+    say(f"{file}: written. Sources: {', '.join(parts)}.")
     for number, step in enumerate(("check", "grants", "sweep --dry-run", "run"), 1):
         say(f"  {number}. reaper --config {file} {step}")
     return exit_codes.DONE
+
+
+def _systems(database: DatabaseSettings, watch: float) -> dict[str, str]:
+    """The parts of the file, by the name of the source: for the systems that were recognised, else for the only table
+    that looks like one of jobs.
+    """
+    with looking_at(database) as look:
+        systems, near = recognise(look.catalog, look.connection)
+        likely = [".".join(place) for place in likely_tables(look.catalog.every_table())]
+    for nearly in near:
+        warn(_near_text(nearly))
+    known = {table for system in systems for table in system.tables}
+    others = [table for table in likely if table not in known]
+    if systems:
+        for table in others:
+            say(f"{table} looks like a table of jobs, too: reaper init --table {table}")
+        return {system.name: system_part(system, has_broker=database.has_broker) for system in systems}
+    if len(others) == 1:
+        return _own_table(database, others[0], watch)
+    found = f"these look like tables of jobs: {', '.join(others)}. Choose one" if others else "name your table of jobs"
+    raise ReaperError(f"no job system was recognised by its tables; {found} with --table")
+
+
+def _own_table(database: DatabaseSettings, table: str, watch: float) -> dict[str, str]:
+    proposal = look_at_table(database, table, watch).propose({})
+    return {proposal.name: proposal_part(proposal, zone_for(database, proposal))}
 
 
 def _near_text(near: NearlyFound) -> str:

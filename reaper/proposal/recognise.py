@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,14 +11,9 @@ from reaper.catalog import Catalog
 from reaper.profile import Profile, resolve, shipped
 from reaper.profile.corrections import Corrections, corrected_profile
 from reaper.profile.name_spelling import without_optional_inserts
+from reaper.proposal.table_names import TableNames, schema_of_bare, source_name
 from reaper.proposal.zones import ZoneOfMoments, zone_of_moments
 from reaper.sql.tables import split_name
-
-_MOST_OF_A_PLACE = 40
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
-
-TableNames = Mapping[tuple[str, str], Sequence[str]]
-"""The columns of each table, by its schema and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +147,13 @@ def _named(catalog: Catalog, tables: TableNames, found: _Installation) -> System
     renamed = dict[str, str]()
     for name, real in found.names.items():
         schema, bare = split_name(name)
-        at_home = found.schema == (schema or _schema_of_bare(catalog, tables, real))
+        at_home = found.schema == (schema or schema_of_bare(catalog, tables, real))
         if not at_home or real.casefold() != bare.casefold():
             renamed[name] = real if at_home and schema is None else f"{found.schema}.{real}"
     parts = [found.schema] if any("." in spelled for spelled in renamed.values()) else []
     parts += [found.prefix.strip("_") or "unprefixed"] if found.prefix is not None else []
-    place = _NOT_IN_NAMES.sub("-", "-".join(parts))[:_MOST_OF_A_PLACE].strip("-")
+    place = source_name("-".join(parts))
     return System(found.profile, sorted(f"{found.schema}.{real}" for real in found.names.values()), renamed, place)
-
-
-def _schema_of_bare(catalog: Catalog, tables: TableNames, name: str) -> str | None:
-    """The schema of the table that a name without one means."""
-    if catalog.search_path(catalog.server.role) is None:
-        return catalog.server.database
-    return next((schema for schema in catalog.resolution_path if (schema, name) in tables), None)
 
 
 def corrected(system: System) -> tuple[Profile, Corrections]:

@@ -6,6 +6,7 @@ length: none of them can end its line.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,11 +17,13 @@ from reaper.common.toml_text import toml_key, toml_value
 from reaper.config import DatabaseSettings
 from reaper.config.urls import mask_database_url
 from reaper.profile.profile_toml import override
+from reaper.proposal.propose import Proposal
 from reaper.proposal.recognise import System, corrected
 from reaper.proposal.zones import ZoneOfMoments
 
 _WIDTH = 120
 _MOST_OF_A_COMMENT = 1000
+_HOUR = 3600.0
 _DEFAULT_TIMEOUT, _DEFAULT_STALL = 21600.0, 1800.0
 
 _HEAD = """\
@@ -120,6 +123,40 @@ def _system_lines(system: System, *, has_broker: bool) -> Iterator[str]:
         yield ""
         yield comment("The tables have other names than in the shipped profile.")
         yield override(profile, corrections, system.name)
+
+
+# --- a table that no shipped profile is for --------------------------------------------------------------------------
+
+
+def proposal_part(proposal: Proposal, zone: ZoneOfMoments | None) -> str:
+    """The source of a table of one's own, and its profile."""
+    return "\n".join(_proposal_lines(proposal, zone))
+
+
+def _proposal_lines(proposal: Proposal, zone: ZoneOfMoments | None) -> Iterator[str]:
+    yield comment(f"The table {proposal.table}: a proposal, by its names, its types and the rows that were read.")
+    yield from source_lines(proposal.name, proposal.name)
+    yield from _thresholds_for(proposal)
+    if zone is not None:
+        yield from zone_lines(zone)
+    for path, lines in proposal.parts.items():
+        yield ""
+        yield f"[{'.'.join(['profiles', toml_key(proposal.name), *([path] if path else [])])}]"
+        for key, value, why, sure in lines:
+            yield line(key, value, why, sure=sure)
+
+
+def _thresholds_for(proposal: Proposal) -> Iterator[str]:
+    longest = proposal.longest_seconds
+    if longest is None:
+        yield from threshold_lines(_DEFAULT_TIMEOUT, _DEFAULT_STALL, "The default thresholds.")
+        return
+    took = f"Of the jobs that were read and have ended, the longest took {format_duration(max(longest, 0.0))}."
+    timeout = _DEFAULT_TIMEOUT
+    if not proposal.has_witness:
+        took += " The timeout alone decides about a job, so it is twice that, and not below the default."
+        timeout = max(_DEFAULT_TIMEOUT, math.ceil(2 * longest / _HOUR) * _HOUR)
+    yield from threshold_lines(timeout, _DEFAULT_STALL, took)
 
 
 def source_lines(name: str, profile: str) -> Iterator[str]:

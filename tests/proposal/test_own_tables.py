@@ -1,0 +1,169 @@
+"""`reaper init --table`: tables of different styles of naming, whose mapping follows from names, types and rows."""
+
+from __future__ import annotations
+
+import threading
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from reaper.profile import resolve
+from tests.support.commands import Reaper
+from tests.support.databases import TemporaryDatabases
+from tests.support.documents import DOCS, blocks
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.servers import postgresql_database
+
+TABLES = """
+-- CamelCase, an enum without any usual word, and a column whose name does not say that it is a heartbeat.
+CREATE TYPE "PrintState" AS ENUM ('SPOOLED', 'PRINTING', 'PRINTED', 'JAMMED');
+CREATE TABLE "PrintJob" (
+    "jobId" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "jobType" text NOT NULL, "jobStatus" "PrintState" NOT NULL,
+    "createdAt" timestamptz NOT NULL, "startedAt" timestamptz, "stamp" timestamptz, "endedAt" timestamptz,
+    "errorText" text
+);
+INSERT INTO "PrintJob" ("jobType", "jobStatus", "createdAt", "startedAt", "stamp", "endedAt", "errorText") VALUES
+    ('label', 'SPOOLED', now() - interval '9 h', NULL, NULL, NULL, NULL),
+    ('label', 'PRINTING', now() - interval '9 h', now() - interval '8 h', now() - interval '1 m', NULL, NULL),
+    ('label', 'PRINTING', now() - interval '9 m', now() - interval '8 m', now() - interval '8 m', NULL, NULL),
+    ('DEAD', 'PRINTING', now() - interval '9 h', now() - interval '8 h', now() - interval '2 h', NULL, NULL),
+    ('label', 'PRINTED', now() - interval '9 h', now() - interval '8 h', now() - interval '7 h', now(), NULL),
+    ('label', 'JAMMED', now() - interval '9 h', now() - interval '8 h', now() - interval '7 h', now(), 'paper');
+
+-- A number as the state, NULL before the start; moments without a zone; a log that refers to the runs.
+CREATE TABLE etl_run (
+    id serial PRIMARY KEY, pipeline varchar(40), state smallint, begun timestamp, ended timestamp,
+    error_text varchar(80)
+);
+CREATE TABLE etl_run_log (
+    id bigserial PRIMARY KEY, run integer NOT NULL REFERENCES etl_run (id), logged timestamptz NOT NULL, line text
+);
+CREATE INDEX ON etl_run_log (run, logged);
+INSERT INTO etl_run (pipeline, state, begun, ended, error_text)
+    SELECT 'nightly', s, now() AT TIME ZONE 'UTC' - b * interval '1 h', now() AT TIME ZONE 'UTC' - e * interval '1 h', t
+    FROM (VALUES (NULL, NULL, NULL, NULL), (7, 8, NULL, NULL), (7, 9, NULL, NULL), (7, 1, NULL, NULL),
+                 (8, 9, 6, NULL), (8, 20, 13, NULL), (9, 8, 7, 'out of disk')) AS v (s, b, e, t);
+INSERT INTO etl_run_log (run, logged, line) VALUES
+    (2, now() - interval '1 m', 'still here'), (3, now() - interval '2 h', 'DEAD'), (5, now() - interval '6 h', 'bye');
+
+-- Milliseconds since 1970, a CHECK that lists the states, a worker's name, a limit in minutes in each row.
+CREATE TABLE render_queue (
+    render_no bigint PRIMARY KEY, phase text NOT NULL CHECK (phase IN ('to do', 'in progress', 'finished', 'broken')),
+    queue_name text, enqueued_ms bigint NOT NULL, picked_up_ms bigint, heartbeat_ms bigint, finished_ms bigint,
+    picked_by text, failure_reason text, max_runtime_minutes integer, deleted_at timestamptz
+);
+INSERT INTO render_queue
+    SELECT n, p, 'gpu', ms - 32400000, ms - b * 3600000, ms - h * 60000, ms - f * 3600000, w, NULL, m, d
+    FROM (SELECT (extract(epoch FROM now()) * 1000)::bigint AS ms) AS clock, (VALUES
+        (1, 'to do', NULL, NULL, NULL, NULL, NULL, NULL::timestamptz),
+        (2, 'in progress', 8, 1, NULL, 'gpu-1', NULL, NULL),
+        (3, 'in progress', 8, 120, NULL, 'gpu-2', NULL, NULL), (4, 'in progress', 1, 45, NULL, 'gpu-1', NULL, NULL),
+        (5, 'in progress', 1, 45, NULL, 'gpu-1', 30, NULL), (6, 'in progress', 8, 120, NULL, 'gpu-2', NULL, now()),
+        (7, 'finished', 8, 300, 5, 'gpu-1', NULL, NULL)) AS v (n, p, b, h, f, w, m, d);
+"""
+MOVING = """
+UPDATE "PrintJob" SET stamp = clock_timestamp()
+WHERE "jobStatus" = 'PRINTING' AND stamp > now() - interval '1 h' AND "startedAt" < now() - interval '1 h'
+"""
+
+
+@pytest.fixture(scope="module")
+def database(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
+    with postgresql_database(databases) as made, made.session(autocommit=True) as session:
+        session.do(TABLES)
+        # The table of the tutorial, and of the README.
+        [statements] = [
+            block.text for block in blocks(DOCS / "tutorial.md", "sh") if "CREATE TABLE tasks" in block.text
+        ]
+        session.do(statements.split("SQL'\n")[1].removesuffix("SQL").rstrip().removesuffix("SQL"))
+        yield made
+
+
+@contextmanager
+def moving(database: PostgreSQLDatabase) -> Iterator[None]:
+    """A worker writes its stamp, again and again."""
+    done = threading.Event()
+
+    def work() -> None:
+        with database.session(autocommit=True) as session:
+            while not done.wait(0.1):
+                session.do(MOVING)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        worker.join()
+
+
+@pytest.fixture
+def reaper(database: PostgreSQLDatabase, tmp_path: Any) -> Reaper:
+    return Reaper(tmp_path, {"REAPER_DATABASE_URL": database.url})
+
+
+def proposed(reaper: Reaper, table: str, *, watch: str = "0s") -> Mapping[str, Any]:
+    """The file, put in force: it is a configuration, and fits the database."""
+    path = reaper.folder / "proposed.toml"
+    result = reaper("init", "--table", table, "--watch", watch, "--write", str(path))
+    assert result.exit_code == 0, result.output
+    reaper.given["REAPER_CONFIG"] = str(path)
+    print(path.read_text())
+    for command in (["config", "check"], ["check"]):
+        checked = reaper(*command)
+        assert checked.exit_code == 0, checked.output
+    file = tomllib.loads(path.read_text())
+    assert file["observe"] is True
+    return file
+
+
+def would_reap(reaper: Reaper) -> set[str]:
+    [source] = reaper.json("sweep", "--dry-run")["sources"]
+    return {job["key"] for job in source["would_reap"]}
+
+
+def test_table_of_the_tutorial_becomes_the_profile_of_the_tutorial(reaper: Reaper) -> None:
+    file = proposed(reaper, "tasks")
+    assert would_reap(reaper) == {"3"}
+    [block] = blocks(DOCS / "tutorial.md", "toml")
+    taught = tomllib.loads(block.text.replace('column = "heartbeat"', 'column = "heartbeat_at"'))["profiles"]["shop"]
+    mine, theirs = resolve("tasks", file["profiles"]), resolve("shop", {"shop": taught})
+    assert mine.jobs == theirs.jobs
+    assert [w.column for w in mine.alive] == [w.column for w in theirs.alive]
+    assert mine.actions["fail"].assign.keys() == theirs.actions["fail"].assign.keys()
+
+
+def test_state_and_heartbeat_without_a_usual_word_are_found_by_what_moves(
+    reaper: Reaper, database: PostgreSQLDatabase
+) -> None:
+    with moving(database):
+        file = proposed(reaper, "PrintJob", watch="1s")
+    profile = file["profiles"]["PrintJob"]
+    assert profile["jobs"]["running"]["in"] == ["PRINTING"]
+    assert [witness["column"] for witness in profile["alive"]] == ["stamp"]
+    assert profile["actions"]["fail"]["set"]["jobStatus"] == "JAMMED"
+    with database.session(autocommit=True) as session:
+        [[dead]] = session.ask("""SELECT "jobId"::text FROM "PrintJob" WHERE "jobType" = 'DEAD'""")
+    assert would_reap(reaper) == {dead}
+
+
+def test_number_as_the_state_is_told_by_start_and_end_and_a_log_with_a_foreign_key_is_a_witness(reaper: Reaper) -> None:
+    profile = proposed(reaper, "etl_run")["profiles"]["etl_run"]
+    assert profile["jobs"]["running"] == {"column": "state", "in": [7]}
+    assert profile["actions"]["fail"]["set"] == {
+        "state": 9,
+        "ended": {"is": "now"},
+        "error_text": {"is": "message", "most": 80},
+    }
+    assert would_reap(reaper) == {"3"}
+
+
+def test_milliseconds_listed_states_limits_and_deleted_rows_are_seen(reaper: Reaper) -> None:
+    profile = proposed(reaper, "render_queue")["profiles"]["render_queue"]
+    assert profile["time"] == "epoch ms"
+    assert profile["jobs"]["claim"] == ["picked_by"]
+    assert would_reap(reaper) == {"3", "5"}
