@@ -30,8 +30,9 @@ class OwnTable(NamedTuple):
         try:
             return propose(source_name(self.name), self.name, self.looks, self.events, answers)
         except Unproposable as why:
+            unread = f" (its rows were not read: {self.looks.not_read})" if self.looks.not_read else ""
             raise ReaperError(
-                f"no profile can be proposed for the table {self.name}: {why}; the documents say in "
+                f"no profile can be proposed for the table {self.name}: {why}{unread}; the documents say in "
                 "'Watch your own table' how to write one"
             ) from None
 

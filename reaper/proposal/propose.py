@@ -110,9 +110,9 @@ def _times(timed: Sequence[TimedColumn]) -> Iterator[Line]:
     [(usual, _)] = Counter(formats.values()).most_common(1)
     others = {f"{table}.{column}": f.value for (table, column), f in formats.items() if f is not usual}
     if usual is not TimestampFormat.TIMESTAMPTZ:
-        yield Line("time", usual.value, "the columns with moments are so")
+        yield Line("time", usual.value, "the type, or the values, of its columns with moments")
     if others:
-        yield Line("times", others, "these columns have moments of another format")
+        yield Line("times", others, "the columns whose moments are of another format")
 
 
 def _alive(witnesses: Sequence[ProposedWitness]) -> Line:

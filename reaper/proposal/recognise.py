@@ -152,7 +152,7 @@ def _named(catalog: Catalog, tables: TableNames, found: _Installation) -> System
             renamed[name] = real if at_home and schema is None else f"{found.schema}.{real}"
     parts = [found.schema] if any("." in spelled for spelled in renamed.values()) else []
     parts += [found.prefix.strip("_") or "unprefixed"] if found.prefix is not None else []
-    place = source_name("-".join(parts))
+    place = source_name("-".join(parts)) if parts else ""
     return System(found.profile, sorted(f"{found.schema}.{real}" for real in found.names.values()), renamed, place)
 
 

@@ -54,7 +54,7 @@ def comment(text: str, mark: str = "#") -> str:
 def line(key: str, value: Any, why: str = "", *, sure: bool = True) -> str:
     """A line with its reason above it; a guess is marked."""
     reason = [comment(why, "#" if sure else "# ?")] if why else []
-    return "\n".join((*reason, f"{key} = {toml_value(value)}"))
+    return "\n".join((*reason, f"{toml_key(key)} = {toml_value(value)}"))
 
 
 def question(text: str) -> str:

@@ -31,5 +31,5 @@ def names_in_profiles(catalog: Catalog, tables: TableNames) -> dict[tuple[str, s
 
 
 def source_name(text: str) -> str:
-    """The text as a part of a source's name, which may have fewer characters in it."""
-    return _NOT_IN_NAMES.sub("-", text)[:_MOST_OF_A_NAME].strip("-")
+    """The text as a source's name, or as a part of one, which may have fewer characters in it."""
+    return _NOT_IN_NAMES.sub("-", text)[:_MOST_OF_A_NAME].strip("-") or "jobs"
