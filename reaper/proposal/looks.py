@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Executable, String, TableClause, case, fun
 from reaper.catalog import Catalog, QueryFailed
 from reaper.catalog.tables import Column, Table
 from reaper.profile.real_tables import listed_values
-from reaper.proposal.words import IS_STATE, State, state_of, words
+from reaper.proposal.words import IS_STATE, StateMeaning, state_of, words
 from reaper.sql import expressions as sql
 from reaper.sql.tables import table_of
 
@@ -105,8 +105,11 @@ def may_be_state(column: Column) -> bool:
     if IS_STATE & set(words(column.name)):
         return True
     if column.labels:
-        return any(state_of(label) is State.RUNNING for label in column.labels)
-    return column.type in ("boolean", "tinyint(1)") and state_of(column.name) in (State.RUNNING, State.DONE)
+        return any(state_of(label) is StateMeaning.RUNNING for label in column.labels)
+    return column.type in ("boolean", "tinyint(1)") and state_of(column.name) in (
+        StateMeaning.RUNNING,
+        StateMeaning.DONE,
+    )
 
 
 def possible_values(table: Table, column: Column) -> tuple[str, ...]:

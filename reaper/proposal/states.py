@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reaper.catalog.tables import Column
 from reaper.proposal.looks import LONGEST_STATE, MOST_STATES, Key, Looks, may_be_state, possible_values
 from reaper.proposal.moments import MomentColumn
-from reaper.proposal.words import IS_STATE, Moment, State, failed_first, is_holder, state_of, words
+from reaper.proposal.words import IS_STATE, Moment, StateMeaning, failed_first, is_holder, state_of, words
 
 _MOST = 0.9
 _RUNS, _CLEARLY = 2.0, 2.0
@@ -25,7 +25,7 @@ class StateClass:
     why: str
 
     @property
-    def word(self) -> State | None:
+    def word(self) -> StateMeaning | None:
         return state_of(self.value) if isinstance(self.value, str) else None
 
 
@@ -55,7 +55,7 @@ def running_rows(looks: Looks, moments: Mapping[str, MomentColumn], answer: str 
     if answer is not None:
         running = [one for one in ranked if _text(one.value) == answer]
     else:
-        alike = [one for one in ranked if one.word is State.RUNNING and one.score >= _RUNS]
+        alike = [one for one in ranked if one.word is StateMeaning.RUNNING and one.score >= _RUNS]
         running = alike or ranked[:1]
     rest = [one for one in ranked if one not in running]
     best = max(one.score for one in running)
@@ -84,9 +84,9 @@ def failed_value(
     with_error = [one for one in others if one.value is not None and _has_error(looks, one.keys)]
     if with_error:
         return with_error[0].value, "rows with it have an error", False  # type: ignore[return-value]
-    ended = [one for one in others if one.value is not None and one.score < 0 and one.word is not State.WAITING]
+    ended = [one for one in others if one.value is not None and one.score < 0 and one.word is not StateMeaning.WAITING]
     if ended or known:
-        one = min(ended or list(known.values()), key=lambda c: (c.word is State.DONE, len(c.keys)))
+        one = min(ended or list(known.values()), key=lambda c: (c.word is StateMeaning.DONE, len(c.keys)))
         return one.value, "nothing shows which value means that a job has failed", False  # type: ignore[return-value]
     return None
 
@@ -103,7 +103,7 @@ def _state_columns(looks: Looks) -> list[Column]:
         column
         for column in looks.table.columns.values()
         if may_be_state(column)
-        or (column.family == "text" and any(state_of(v) is State.RUNNING for v in _few_values(looks, column)))
+        or (column.family == "text" and any(state_of(v) is StateMeaning.RUNNING for v in _few_values(looks, column)))
     ]
 
 
@@ -143,7 +143,7 @@ def _class(
     word = state_of(value) if value is not None and column.family in ("text", "enum") else None
     if column.family == "boolean" or column.type == "tinyint(1)":
         word = _word_of_switch(column, value)
-    if word is State.RUNNING:
+    if word is StateMeaning.RUNNING:
         score, reasons = 3.0 + bonus, ["by its word"]
     elif word is not None:
         score = -3.0
@@ -167,12 +167,12 @@ def _class(
     return StateClass(_value(column, value), keys, score, ", ".join(reasons) or "nothing speaks for it")
 
 
-def _word_of_switch(column: Column, value: str | None) -> State | None:
+def _word_of_switch(column: Column, value: str | None) -> StateMeaning | None:
     """`is_running` is true of a running job, `done` is true of one that is not."""
     word, is_true = state_of(column.name), value in ("true", "t", "1")
-    if word is State.RUNNING:
-        return State.RUNNING if is_true else State.WAITING
-    return State.DONE if is_true else None
+    if word is StateMeaning.RUNNING:
+        return StateMeaning.RUNNING if is_true else StateMeaning.WAITING
+    return StateMeaning.DONE if is_true else None
 
 
 def _value(column: Column, text: str | None) -> bool | int | str | None:
@@ -215,11 +215,11 @@ def _also(
     keys: frozenset[Key],
 ) -> list[dict[str, str]]:
     """Where waiting jobs have the same value as running ones, those that have started."""
-    if all(one.word is State.RUNNING for one in running) or not keys:
+    if all(one.word is StateMeaning.RUNNING for one in running) or not keys:
         return []
     started = _of(moments, Moment.STARTED)
     waiting = [key for key in keys if started and key not in started[0].at]
-    if not waiting or any(one.word is State.WAITING for one in rest):
+    if not waiting or any(one.word is StateMeaning.WAITING for one in rest):
         return []
     return [{"column": started[0].name, "is": "not null"}]
 

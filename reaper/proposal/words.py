@@ -59,7 +59,7 @@ def moment_of(name: str) -> Moment | None:
     return next((moment for moment, known in _MOMENTS.items() if there & known), None)
 
 
-class State(StrEnum):
+class StateMeaning(StrEnum):
     """What a state of a job means."""
 
     RUNNING = "running"
@@ -75,25 +75,25 @@ _FAILED = (
 """The plainest word first; so below."""
 _GIVEN_UP = ("discarded", "cancelled", "canceled", "revoked", "terminated", "stopped", "expired", "skipped")
 _STATES = {
-    State.RUNNING: _set(
+    StateMeaning.RUNNING: _set(
         "running run working work inprogress progress processing process active executing started starting picked "
         "doing busy claimed taken reserved locked leased ongoing wip"
     ),
-    State.WAITING: _set(
+    StateMeaning.WAITING: _set(
         "pending queued waiting wait new ready available scheduled created todo enqueued retry retryable retrying idle "
         "submitted init initial blocked paused held delayed inactive unstarted"
     ),
-    State.DONE: _set("done succeeded success successful completed complete finished ok closed ended processed"),
-    State.FAILED: frozenset([*_FAILED, *_GIVEN_UP]),
+    StateMeaning.DONE: _set("done succeeded success successful completed complete finished ok closed ended processed"),
+    StateMeaning.FAILED: frozenset([*_FAILED, *_GIVEN_UP]),
 }
 
 
-def state_of(value: str) -> State | None:
+def state_of(value: str) -> StateMeaning | None:
     """What the word for a state means. `not started` and `to do` are no running ones."""
     there = words(value)
     joined = "".join(there)
     if there[:1] in (("not",), ("to",)):
-        return State.WAITING
+        return StateMeaning.WAITING
     exact = next((state for state, known in _STATES.items() if joined in known), None)
     return exact or next((state for state, known in _STATES.items() if set(there) & known), None)
 
