@@ -29,6 +29,7 @@ class Reason(StrEnum):
     """Why a job was ended. It is written as the job's error code."""
 
     JOB_TIMEOUT = "JobTimeout"
+    WORKER_LOST = "WorkerLost"
     MANUAL_TIMEOUT = "ManualTimeout"
     INTERRUPTED = "Interrupted"
 
@@ -151,7 +152,8 @@ class Evidence:
     was written: it counts from when the reaper first saw it, which is what `signs` and `last_sign` have. `not_running`
     says of a job that does not run which of the profile's conditions do not hold for it. `never` is the configured
     pattern for kinds that are never ended which its kind matches. `worker` names the worker that holds it, where a
-    witness of the profile says which one that is.
+    witness of the profile says which one that is. `worker_lost` says since when that worker is gone, where the job is
+    stale for that alone.
     """
 
     key: Key
@@ -182,6 +184,7 @@ class Evidence:
     not_running: Sequence[str] = ()
     never: str | None = None
     worker: str | None = None
+    worker_lost: str | None = None
 
 
 class PostTransitionState(NamedTuple):
@@ -331,7 +334,9 @@ class JobCounts:
     are the witnesses of which jobs that had signs of life have none at all any more. `without_start`: no start column
     has a moment, so they count from when the reaper first saw them; `start_unknown` are those of them that it does not
     remember, and that are young. `kept` are those of the stale jobs that an operator holds, or whose kind is never
-    ended.
+    ended. `worker_lost` are those of the stale jobs that are so only because their worker is gone, and `lost_young`
+    those of these that are not past their timeout. `workers_gone`: so many workers went at about the same time, and
+    no other one has written a heartbeat lately.
     """
 
     running: int
@@ -344,11 +349,14 @@ class JobCounts:
     without_start: int = 0
     start_unknown: int = 0
     kept: int = 0
+    worker_lost: int = 0
+    lost_young: int = 0
+    workers_gone: int = 0
 
     @property
     def spared(self) -> int:
         """Past their timeout, and alive."""
-        return max(0, self.past_timeout - self.stale)
+        return max(0, self.past_timeout - (self.stale - self.lost_young))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ def describe_distance(seconds: float) -> str:
 def describe_verdict(evidence: Evidence) -> str:
     """Why a job got its verdict; of a job past its timeout also which worker holds it, where that is known."""
     why = _describe_verdict(evidence)
-    names_worker = evidence.worker is not None and evidence.verdict in (Verdict.STALE, Verdict.SPARED)
+    is_named = evidence.worker is None or evidence.worker_lost is not None
+    names_worker = not is_named and evidence.verdict in (Verdict.STALE, Verdict.SPARED)
     return f"{why}; its worker is {evidence.worker}" if names_worker else why
 
 
@@ -95,6 +96,9 @@ def _describe_verdict(evidence: Evidence) -> str:
             return f"running {age}; {evidence.unknown}" if evidence.unknown else f"running {age}"
         case Verdict.YOUNG:
             return f"running {age}, within its timeout of {timeout}"
+        case Verdict.STALE if evidence.worker_lost is not None:
+            why = f"its worker {evidence.worker} is gone: {evidence.worker_lost}; running {age}"
+            return f"{why}; its action is {evidence.action}" if evidence.action else why
         case Verdict.STALE:
             why = f"no sign of life for {silence} (stall window {stall}) after running {age} (timeout {timeout})"
             why = f"{why}; {ahead}" if (ahead := _describe_future_sign(evidence)) else why
@@ -207,6 +211,8 @@ def describe_counts(counts: JobCounts) -> str:
         f"{counts.running} running, {counts.past_timeout} past their timeout: "
         f"{counts.spared} spared, {counts.stale} stale"
     )
+    if counts.worker_lost:
+        text += f" ({counts.worker_lost} of these because their worker is gone)"
     if counts.without_start:
         text += f"; {counts.without_start} without a start, which count from when the reaper first saw them"
         if counts.start_unknown:

@@ -37,6 +37,7 @@ WeeklyTimes = Annotated[tuple[WeeklyTime, ...], validators.weekly_times()]
 EndingRate = Annotated[Rate, validators.rate()]
 LogFormat = Literal["auto", "json", "console"]
 StartLost = Annotated[Literal["off", "show", "end"], validators.choice("off", "show", "end")]
+WorkerLost = Annotated[Literal["off", "fail", "action"], validators.choice("off", "fail", "action")]
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a value from the top of the file; positions in arrays as digits."""
@@ -121,6 +122,7 @@ class SourceTable(_Table):
     resume_at_start: Switch | None = None
     resume_window_seconds: Window | None = None
     start_lost: StartLost | None = None
+    worker_lost: WorkerLost | None = None
     time_zone: Zone | None = None
     never: KindPatterns | None = None
     quiet: WeeklyTimes | None = None
@@ -152,6 +154,7 @@ class RawSettings(DaemonSettings):
     resume_at_start: Switch | None = None
     resume_window_seconds: Window | None = None
     start_lost: StartLost = "show"
+    worker_lost: WorkerLost = "off"
     time_zone: Zone | None = None
     never: KindPatterns = ()
     quiet: WeeklyTimes = ()

@@ -34,6 +34,7 @@ INHERITED_SETTINGS = (
     "close_interrupted_holder",
     "close_interrupted_only_server",
     "start_lost",
+    "worker_lost",
     "time_zone",
     "never",
     "quiet",
@@ -63,7 +64,9 @@ class SourceSettings:
     inspected, None where none is given; jobs of this source wait in `queues`, and stay unknown for
     `worker_absence_seconds` after a worker of these queues disappeared. A job that is active in a live worker is spared
     until it is older than `max_age_seconds`; None: at any age. `start_lost` says whether jobs of a log whose start was
-    lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `time_zone` is that of moments
+    lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `worker_lost` says what sweeps do
+    with a job whose worker is gone: "off", no more than with others; "fail", fail it; "action", take `action`, which
+    may start it again while a worker that was only paused still works on it. `time_zone` is that of moments
     without one, where the profile says no other; None: it is not said. `borrowed_broker` is the variable of
     another application that gave the broker; None where a setting did. `close_interrupted_at_start`: the server that
     works on the jobs restarts with the daemon, and its jobs are closed then. Either `close_interrupted_holder` is that
@@ -87,6 +90,7 @@ class SourceSettings:
     close_interrupted_holder: str | None = None
     close_interrupted_only_server: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
+    worker_lost: Literal["off", "fail", "action"] = "off"
     time_zone: str | None = None
     never: tuple[str, ...] = ()
     quiet: tuple[WeeklyTime, ...] = ()
@@ -94,6 +98,12 @@ class SourceSettings:
     observe: bool = False
     purge: PurgeSettings = PurgeSettings()
     borrowed_broker: str | None = None
+
+    @property
+    def gone_after_seconds(self) -> float | None:
+        """When a worker is gone, whose jobs sweeps then end; None where they do not."""
+        worker, is_log = self.profile.worker, self.profile.jobs.log is not None
+        return None if worker is None or is_log or self.worker_lost == "off" else worker.gone_after
 
     @property
     def longest_timeout(self) -> float:

@@ -69,6 +69,7 @@ class SourceResolver:
             self._check_purge(name, table, profile)
             self._check_log(name, table, profile, database)
             self._check_start_lost(name, table, profile)
+            self._check_worker_lost(name, table, profile)
             self._check_close_interrupted(profile, inherited)
             self._check_search_path(name, table, database)
             self._check_never(name, table, profile)
@@ -163,6 +164,23 @@ class SourceResolver:
             "profile jobs.log.start_lost"
         )
         self._add_file_problem(("sources", name, "start_lost"), message)
+
+    def _check_worker_lost(self, name: str, table: SourceTable, profile: Profile) -> None:
+        if table.worker_lost in (None, "off"):
+            return
+        if profile.jobs.log is not None:
+            message = (
+                f"the jobs of profile {profile.name!r} exist only as a log: sweeps do not end them for their workers; "
+                "remove this line"
+            )
+        elif profile.worker is None or profile.worker.gone_after is None:
+            message = (
+                f"profile {profile.name!r} does not say when a worker is gone; remove this line, or give the profile a "
+                "witness worker with gone_after"
+            )
+        else:
+            return
+        self._add_file_problem(("sources", name, "worker_lost"), message)
 
     def _check_renamed(self, tables: Mapping[str, SourceTable]) -> None:
         """Old names of settings: a note for each, and a problem where one place gives both names."""

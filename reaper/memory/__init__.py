@@ -25,6 +25,7 @@ from reaper.memory.memory import (
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
 from reaper.memory.reaped_rows import ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJob, RefusedJobStore
+from reaper.memory.worker_states import WorkerStateStore
 
 __all__ = [
     "CommandReap",
@@ -43,6 +44,7 @@ __all__ = [
     "ReapedRowStore",
     "RefusedJob",
     "RefusedJobStore",
+    "WorkerStateStore",
     "keeps_state",
     "kept_command_reaps",
     "kept_contacts",

@@ -20,6 +20,7 @@ from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJobStore
 from reaper.memory.seen_states import ProcessSeenStates
 from reaper.memory.state_file import StateFile
+from reaper.memory.worker_states import WorkerStateStore
 from reaper.source.factory import SourceStores
 
 FILE = "memory.sqlite3"
@@ -45,6 +46,7 @@ class Memory:
         self.local_columns = LocalColumnStore(state_file)
         self.holds = JobHoldStore(state_file)
         self.ended_lately = EndedLatelyStore(state_file)
+        self.worker_states = WorkerStateStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -80,6 +82,7 @@ class Memory:
             self.local_columns,
             self.holds,
             self.ended_lately,
+            self.worker_states,
         )
 
     @property
@@ -107,6 +110,7 @@ def process_stores(state_dir: Path | None) -> SourceStores:
         ProcessSeenStates(path, LocalColumnStore),
         kept_holds(state_dir),
         EndedLatelyStore(StateFile(shared, after_loss=save_unknown_halt)),
+        ProcessSeenStates(path, WorkerStateStore),
     )
 
 

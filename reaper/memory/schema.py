@@ -186,4 +186,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        """
+        CREATE TABLE worker_state (
+            database TEXT NOT NULL,
+            source TEXT NOT NULL,
+            job TEXT NOT NULL,
+            state TEXT NOT NULL,
+            first_seen_epoch FLOAT NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (database, source, job)
+        )
+        """,
+    ),
 )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from reaper.profile.base import Label, Match, Name, Names, ProfileModel, TableName, exactly_one
 from reaper.profile.conditions import Conditions
 from reaper.profile.sql_template import checked
+from reaper.profile.values import Seconds
 
 
 class Events(ProfileModel):
@@ -51,6 +52,10 @@ class WorkerWitness(ProfileModel):
 
     `name` are columns of that row that people know the worker by, such as its host and process. Without them, and where
     the row is gone, the job's own columns in `match` name it.
+
+    A worker whose row the reaper has seen unchanged, or missing, for `gone_after` seconds is gone: sources with
+    `worker_lost` end its jobs then. `match` must have an id or a start time: a name that the next worker gets again
+    would be the same worker.
     """
 
     table: TableName
@@ -58,6 +63,7 @@ class WorkerWitness(ProfileModel):
     at: Name
     name: Names | None = None
     where: Conditions = ()
+    gone_after: Annotated[Seconds | None, Field(ge=1)] = None
 
     @property
     def rows(self) -> Events:

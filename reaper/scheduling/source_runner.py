@@ -26,6 +26,8 @@ from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
 
 _MAX_DOUBLINGS = 16
+_SOONEST_SECONDS = 1.0
+"""No sweep is made sooner after another one for the sake of workers that go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,12 @@ class SourceRunner:
 
     @property
     def delay_seconds(self) -> float:
-        """From the end of the last sweep to the next, in seconds."""
-        return self.retry_schedule.delay_after(self._failures)
+        """From the end of the last sweep to the next, in seconds.
+
+        Less than an interval where a worker is gone before that: its jobs do not wait for the interval, too.
+        """
+        delay, goes_in = self.retry_schedule.delay_after(self._failures), self._state.worker_goes_at - self._last_end
+        return min(delay, max(_SOONEST_SECONDS, goes_in)) if not self._failures else delay
 
     def tick(self) -> SweepReport | None:
         """One sweep, now. None after `stop`, and while another sweep or exclusive section is in progress."""

@@ -40,6 +40,7 @@ KEY_TEXT = "text_{}"
 SIGN = "sign_{}"
 FIRST = "takes_first"
 _START_UNKNOWN, _SIGN_UNKNOWN = "start_unknown", "sign_{}_unknown"
+WORKER_LOST = "worker_lost"
 
 
 def evidence_cte(
@@ -50,19 +51,24 @@ def evidence_cte(
     verdict: Verdict | None = None,
     action: str = "fail",
     carried: Mapping[str, Element] = MappingProxyType({}),
+    *,
+    lost: bool = False,
 ) -> CTE:
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
     `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Without either, a
     job may have ended: then the entry of a log that ended it is read too, and its newest sign in the future. Where
     `action` is a choice, the column FIRST says whether a job gets the first of its two actions, and the JSON names the
-    one. The columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them,
+    one. `lost`: they are stale because their worker is gone, and that is what the evidence and the message say. The
+    columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them,
     and so do `carried`: expressions on that row, by name.
     Each step is materialized, so that its expressions are computed once per job, and not once per mention.
     """
     verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
     shown_alone = verdict is None and audit_fields is None
     end = _shown_alone(rule, jobs) if shown_alone else {}
+    if lost:
+        end = {**end, WORKER_LOST: _why_lost(rule, jobs)}
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
     more = [*chosen, *(element.label(name) for name, element in {**end, **carried}.items())]
@@ -75,7 +81,7 @@ def evidence_cte(
     fields = {**(audit_fields or {}), **{name: durations.c[name] for name in end}}
     if chosen:
         fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
-    return _materialized(_add_json_and_message(rule, durations, fields, carried), "judged")
+    return _materialized(_add_json_and_message(rule, durations, fields, carried, lost=lost), "judged")
 
 
 def _shown_alone(rule: Rule, jobs: FromClause) -> dict[str, Element]:
@@ -86,7 +92,18 @@ def _shown_alone(rule: Rule, jobs: FromClause) -> dict[str, Element]:
         "future_sign": rule.newest_in_future(jobs),
         **({} if unmet is None else {_NOT_RUNNING: unmet}),
         **({"never": rule.never(jobs)} if rule.has_never else {}),
+        **({} if rule.worker_states is None else {WORKER_LOST: _why_lost_alone(rule, jobs)}),
     }
+
+
+def _why_lost(rule: Rule, jobs: FromClause) -> Element:
+    assert rule.worker_states is not None
+    return rule.worker_states.why_gone(jobs)
+
+
+def _why_lost_alone(rule: Rule, jobs: FromClause) -> Element:
+    """NULL for a job that is not stale, and for one that is so by its own silence: that is then the reason."""
+    return case((rule.lost_alone(jobs), _why_lost(rule, jobs)), else_=sql.null_text())
 
 
 def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element, more: Sequence[Element]) -> CTE:
@@ -168,7 +185,7 @@ def _add_durations(rule: Rule, job: CTE, *, may_be_unknown: bool) -> CTE:
 
 
 def _add_json_and_message(
-    rule: Rule, job: CTE, audit_fields: Mapping[str, Element], carried: Collection[str]
+    rule: Rule, job: CTE, audit_fields: Mapping[str, Element], carried: Collection[str], *, lost: bool
 ) -> Select[Any]:
     """The evidence as JSON, and the message."""
     distant_past = sql.instant(DISTANT_PAST)
@@ -195,7 +212,7 @@ def _add_json_and_message(
         ),
         *(job.c[name] for name in ("floor", "estimate", "timeout_seconds")),
         sql.json_object(evidence).label("evidence"),
-        _message(rule, job).label("message"),
+        (_message_of_lost(job) if lost else _message(rule, job)).label("message"),
     )
 
 
@@ -237,6 +254,19 @@ def _message(rule: Rule, job: CTE) -> Element:
         case((and_(job.c.last_sign.is_(None), job.c.unknown.is_not(None)), unknown), else_=silent),
         *_worker(rule, job),
         case((ahead.is_not(None), counts), else_=sql.null_text()),
+    )
+
+
+def _message_of_lost(job: CTE) -> Element:
+    """The message on a job whose worker is gone."""
+    return sql.concat(
+        "Its worker ",
+        job.c.worker,
+        " is gone: ",
+        job.c[WORKER_LOST],
+        "; the job had been running for ",
+        sql.duration_text(job.c.age),
+        ".",
     )
 
 

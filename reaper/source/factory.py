@@ -26,7 +26,8 @@ class SourceStores(NamedTuple):
 
     `reaped_rows` keeps what the reaper writes to rows that other sources ask about, `future_signs` which signs of life
     in the future were seen, `first_seen` when jobs without a start were, `local_columns` which columns are proven to be
-    in local time, `holds` which jobs operators hold, and `ended_lately` how many jobs were ended.
+    in local time, `holds` which jobs operators hold, `ended_lately` how many jobs were ended, and `worker_states` the
+    workers as they were seen.
     """
 
     reaped_rows: ReapedRows | None = None
@@ -35,6 +36,7 @@ class SourceStores(NamedTuple):
     local_columns: SeenStates | None = None
     holds: JobHolds | None = None
     ended_lately: EndedLately | None = None
+    worker_states: SeenStates | None = None
 
 
 NO_STORES = SourceStores()
@@ -78,6 +80,9 @@ def create_source(
             remembers=is_watched(settings, source),
             start_lost=source.start_lost,
             observed=origin(settings, source, "observe") if source.observe else None,
+            worker_states=stores.worker_states,
+            gone_after_seconds=source.gone_after_seconds,
+            worker_lost_action=source.action if source.worker_lost == "action" else "fail",
         ),
         decision,
     )
@@ -87,7 +92,9 @@ def stores_of(source: Source) -> SourceStores:
     """The stores of this source, for another one of the same process."""
     own = source.options
     ended = None if own.cap is None else own.cap.ended
-    return SourceStores(own.reaped_rows, own.future_signs, own.first_seen, own.local_columns, own.holds, ended)
+    return SourceStores(
+        own.reaped_rows, own.future_signs, own.first_seen, own.local_columns, own.holds, ended, own.worker_states
+    )
 
 
 def origin(settings: Settings, source: SourceSettings, name: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, String, false, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, String, false, func, not_, or_, select
 
 from reaper.errors import ReaperError, key_not_unique
 from reaper.model import Evidence, Key, Verdict
@@ -30,10 +31,13 @@ _TYPED, _KIND, _LIMIT, _OFFSET, _TASKS = (
 
 
 class JobLookup:
-    """The look-ups of one source. `action` is what a sweep does with its stale jobs."""
+    """The look-ups of one source. `action` is what a sweep does with its stale jobs, and `worker_lost_action` with
+    those whose worker is gone.
+    """
 
-    def __init__(self, statements: SourceStatements, action: str) -> None:
+    def __init__(self, statements: SourceStatements, action: str, worker_lost_action: str) -> None:
         self._statements, self._profile, self._action = statements, statements.profile, action
+        self._worker_lost_action = worker_lost_action
         self._width = len(statements.profile.jobs.key)
 
     def find(self, connection: Connection, key: Sequence[str]) -> Key | None:
@@ -62,7 +66,7 @@ class JobLookup:
         return [tuple(row) for row in rows]
 
     def overdue_keys(self, connection: Connection, context: EvaluationContext, limit: int) -> list[Key]:
-        """Jobs past their timeout, stale or spared, oldest start first."""
+        """Stale and spared jobs, oldest start first."""
         values = self._statements.values(context) | {_LIMIT: limit, _OFFSET: 0}
         return [tuple(row) for row in self._statements.execute(connection, values, _overdue_query)]
 
@@ -90,10 +94,15 @@ class JobLookup:
             return []
         values = self._statements.values(context) | key_parameters(keys)
         rows = self._statements.execute(connection, values, evidence_query, self._action)
-        read = [read_evidence(row, self._width) for row in rows]
+        read = [self._with_action(read_evidence(row, self._width)) for row in rows]
         self._require_unique([evidence.key for evidence in read])
         by_key = {evidence.key: evidence for evidence in read}
         return [by_key[key] for key in keys if key in by_key]
+
+    def _with_action(self, evidence: Evidence) -> Evidence:
+        if evidence.worker_lost is None or self._worker_lost_action == self._action:
+            return evidence
+        return replace(evidence, action=self._worker_lost_action)
 
     def signs_without_reaps(
         self, connection: Connection, context: EvaluationContext, key: Key
@@ -140,7 +149,9 @@ def _list_query(rule: Rule, verdict: Verdict | None, of_one_kind: bool) -> Selec
 
 
 def _overdue_query(rule: Rule) -> Select[Any]:
-    return _oldest(rule, [rule.past_timeout(rule.tables.jobs)])
+    overdue = rule.past_timeout(rule.tables.jobs)
+    lost = None if rule.worker_states is None else rule.worker_lost(rule.tables.jobs)
+    return _oldest(rule, [overdue if lost is None else or_(overdue, lost)])
 
 
 def _with_verdict(rule: Rule, verdict: Verdict | None) -> list[ColumnElement[bool]]:
@@ -150,14 +161,21 @@ def _with_verdict(rule: Rule, verdict: Verdict | None) -> list[ColumnElement[boo
     match verdict:
         case None:
             return [running]
+        case Verdict.STALE if rule.worker_states is not None:
+            return [or_(rule.stale(jobs), rule.worker_lost(jobs))]
         case Verdict.STALE:
             return [rule.stale(jobs)]
         case Verdict.YOUNG:
-            return [running, not_(late)]
+            return [running, not_(late), *_worker_is_not_lost(rule)]
         case Verdict.SPARED:
-            return [running, late, not_(func.coalesce(rule.still_stale(jobs), False))]
+            return [running, late, not_(func.coalesce(rule.still_stale(jobs), False)), *_worker_is_not_lost(rule)]
         case Verdict.ENDED:
             return [false()]
+
+
+def _worker_is_not_lost(rule: Rule) -> list[ColumnElement[bool]]:
+    """Nothing where no job is stale for its worker."""
+    return [] if rule.worker_states is None else [not_(func.coalesce(rule.worker_lost(rule.tables.jobs), False))]
 
 
 def _oldest(rule: Rule, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:

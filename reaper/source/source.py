@@ -47,12 +47,14 @@ from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
 from reaper.source.table_changes import TableChanges, read_table_changes, reasons_not_to_follow
 from reaper.source.transition.audit_event import AuditInfo
-from reaper.source.transition.second_check import Predicate, is_any, is_stale
+from reaper.source.transition.second_check import Predicate, is_any, is_stale, is_worker_lost
 from reaper.source.unique_key import key_is_unique, require_unique_key, shared_by_running_query
+from reaper.source.worker_look import worker_look
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
+from reaper.staleness.lost_workers import LostWorkers, lost_among
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.quiet_times import ALWAYS_LOUD, QuietTimes
 from reaper.staleness.reap_moments import KeptReap, ReapedRows, bare_table, moment_text, silent_tables
@@ -76,7 +78,8 @@ class SourceOptions:
     operators hold. Jobs of a log whose start was lost are looked for with "show"; with "end", sweeps end them too. Jobs
     of a kind that matches one of the patterns in `never` are not ended, and none is ended while it is `quiet`. `cap`
     holds sweeps that would end too many in a while. `observed` says where it was set that nothing is ended; None: jobs
-    are.
+    are. A worker is gone after `gone_after_seconds`, and a sweep then takes `worker_lost_action` for its jobs; None: it
+    does not look at workers. `worker_states` keeps the workers as they were seen.
     """
 
     action: str = "fail"
@@ -95,6 +98,9 @@ class SourceOptions:
     remembers: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
     observed: str | None = None
+    worker_states: SeenStates | None = None
+    gone_after_seconds: float | None = None
+    worker_lost_action: str = "fail"
 
     @property
     def why_observed(self) -> str | None:
@@ -150,6 +156,7 @@ class Source(DatabaseAccess):
             silent,
             columns_without_zone(profile),
             self.options.never,
+            self.options.gone_after_seconds,
         )
         self.statements = SourceStatements(profile, rule_parameters, self._schemas, self._identities)
         self.profile = profile = self.statements.profile
@@ -160,7 +167,7 @@ class Source(DatabaseAccess):
         self.batches_share_locks = locks_log(profile) or bool(profile.jobs.parts)
         """Whether two batches may need the same log, or the same rows that belong to their jobs."""
         self.survey = Survey(self.statements)
-        self.lookup = JobLookup(self.statements, self.options.action)
+        self.lookup = JobLookup(self.statements, self.options.action, self.options.worker_lost_action)
         self.post_transition = PostTransition(self.statements)
         lost = profile.with_start_lost() if self.options.start_lost != "off" else None
         same = self.thresholds, self.timeouts, self.options, None, spelling
@@ -241,6 +248,7 @@ class Source(DatabaseAccess):
             reapers_moments=self._reapers_moments(),
             future_signs=self._known_future_signs(context),
             first_seen=self._known_first_seen(context),
+            lost_workers=self._known_lost_workers(context),
             unknown_moments=self._unknown_moments(),
         )
 
@@ -331,6 +339,27 @@ class Source(DatabaseAccess):
         now, database = context.now.timestamp(), database_address(self.engine)
         seen = store.observe(database, self.name, states, now, complete=complete)
         return replace(context, first_seen=seen)
+
+    def _known_lost_workers(self, context: EvaluationContext) -> LostWorkers:
+        """The workers that are gone as far as sweeps have seen it: the rule asks whether each is still as it was."""
+        if (store := self.options.worker_states) is None or self.options.gone_after_seconds is None:
+            return LostWorkers()
+        seen = store.known(database_address(self.engine), self.name)
+        return lost_among(seen, context.now, context.spans, self.options.gone_after_seconds)
+
+    def look_at_workers(self, connection: Connection, context: EvaluationContext) -> EvaluationContext:
+        """The context with the workers that are gone, where the source looks at them; what is seen is remembered.
+
+        Raises DBAPIError.
+        """
+        gone_after = self.options.gone_after_seconds
+        if (store := self.options.worker_states) is None or gone_after is None:
+            return context
+        with self.transaction(connection, read_only=True):
+            look = worker_look(self.statements, connection, context)
+        now, states = context.now.timestamp(), {**look.idle, **look.holding}
+        seen = store.observe(database_address(self.engine), self.name, states, now, complete=True)
+        return replace(context, lost_workers=lost_among(seen, context.now, context.spans, gone_after, look.holding))
 
     def _known_future_signs(self, context: EvaluationContext) -> Mapping[str, SeenSign]:
         """What was seen by the database's clock before now: that clock may have been put back since."""
@@ -427,8 +456,9 @@ class Source(DatabaseAccess):
         action: str | None = None,
         restart: Restart | None = None,
     ) -> Claim:
-        """Ends jobs as of this moment: for JOB_TIMEOUT those that are stale, for INTERRUPTED those that `restart` has
-        interrupted, and for MANUAL_TIMEOUT, an operator's own decision, all.
+        """Ends jobs as of this moment: for JOB_TIMEOUT those that are stale by their own silence, for WORKER_LOST those
+        whose worker is gone, for INTERRUPTED those that `restart` has interrupted, and for MANUAL_TIMEOUT, an
+        operator's own decision, all.
 
         Raises SourceObserved: whatever ends jobs makes a claim first.
         """
@@ -561,6 +591,8 @@ def _predicate(reason: Reason, restart: Restart | None) -> Predicate:
     match reason:
         case Reason.JOB_TIMEOUT:
             return is_stale
+        case Reason.WORKER_LOST:
+            return is_worker_lost
         case Reason.INTERRUPTED:
             return interrupted_predicate(restart)
         case Reason.MANUAL_TIMEOUT:

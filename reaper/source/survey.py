@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, Connection, FromClause, Integer, Select, case, func, literal, select, tuple_
+from sqlalchemy import CTE, Connection, FromClause, Integer, Select, case, func, literal, not_, or_, select, tuple_
 
 from reaper.model import JobCounts, Key
 from reaper.profile import Profile, Witness
@@ -88,6 +88,7 @@ class Survey:
     ) -> JobCounts:
         """All counts, by two reads of the running jobs. `holds` are the jobs that operators hold."""
         census = with_stale(self.census(connection, context), self.count_stale(connection, context))
+        census = self.with_worker_lost(connection, context, census)
         if not census.stale or not (holds or self._has_never):
             return census
         return replace(census, kept=self._count_kept(connection, context, holds))
@@ -95,6 +96,8 @@ class Survey:
     def _count_kept(self, connection: Connection, context: EvaluationContext, holds: Collection[Key]) -> int:
         values = self._statements.values(context) | key_parameters(list(holds))
         queries = [*([never_count_query] if self._has_never else []), *([held_count_query] if holds else [])]
+        if self._has_never and context.lost_workers.states:
+            queries.append(never_lost_count_query)
         return sum(int(self._statements.execute(connection, values, query).scalar_one()) for query in queries)
 
     def count_stale(self, connection: Connection, context: EvaluationContext) -> int:
@@ -104,6 +107,21 @@ class Survey:
     def stream(self, connection: Connection, context: EvaluationContext) -> Iterator[Candidate]:
         """The candidates one after the other, never all in memory."""
         return self._streamed(connection, self._statements.values(context), candidates_query)
+
+    def stream_lost(self, connection: Connection, context: EvaluationContext) -> Iterator[Candidate]:
+        """The jobs that are stale only because their worker is gone."""
+        if not context.lost_workers.states:
+            return iter(())
+        return self._streamed(connection, self._statements.values(context), lost_query)
+
+    def with_worker_lost(self, connection: Connection, context: EvaluationContext, census: JobCounts) -> JobCounts:
+        """The census with those jobs, which the stale ones then include."""
+        if not context.lost_workers.states:
+            return census
+        row = self._statements.execute(connection, self._statements.values(context), lost_count_query).one()
+        lost, young = int(row.lost), int(row.young)
+        together = context.lost_workers.together if lost else 0
+        return replace(census, stale=census.stale + lost, worker_lost=lost, lost_young=young, workers_gone=together)
 
     def stream_running(self, connection: Connection) -> Iterator[Candidate]:
         """Every running job, in the same way."""
@@ -176,6 +194,9 @@ def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
         without_start=one.without_start + other.without_start,
         start_unknown=one.start_unknown + other.start_unknown,
         vanished=(*one.vanished, *other.vanished),
+        worker_lost=one.worker_lost + other.worker_lost,
+        lost_young=one.lost_young + other.lost_young,
+        workers_gone=max(one.workers_gone, other.workers_gone),
     )
 
 
@@ -241,6 +262,28 @@ def candidates_query(rule: Rule) -> Select[Any]:
     return _stale(rule, lambda jobs: _candidates(rule, jobs))
 
 
+def lost_query(rule: Rule) -> Select[Any]:
+    """Every job that is stale only because its worker is gone."""
+    return _lost(rule, *_candidates(rule, rule.tables.jobs))
+
+
+def lost_count_query(rule: Rule) -> Select[Any]:
+    """The number of these, and how many of them are not past their timeout."""
+    is_young = not_(func.coalesce(rule.older_than_timeout(rule.tables.jobs), False))
+    return _lost(rule, func.count().label("lost"), sql.count_if(is_young).label("young"))
+
+
+def never_lost_count_query(rule: Rule) -> Select[Any]:
+    """The number of these whose kind is never ended."""
+    return _lost(rule, func.count(rule.never(rule.tables.jobs)))
+
+
+def _lost(rule: Rule, *columns: Element) -> Select[Any]:
+    jobs = rule.tables.jobs
+    found = select(*columns).select_from(rule.from_jobs(jobs))
+    return found.where(rule.tables.search_condition(jobs), rule.lost_alone(jobs))
+
+
 def running_query(rule: Rule) -> Select[Any]:
     """Every running job."""
     jobs = rule.tables.jobs
@@ -270,7 +313,9 @@ def held_count_query(rule: Rule) -> Select[Any]:
     """How many of a few jobs are stale, and of a kind that is ended."""
     rule, jobs = rule.of_batch(), rule.tables.jobs
     counted = select(func.count()).select_from(rule.from_jobs(jobs))
-    return counted.where(rule.tables.key_in_batch(jobs), rule.still_stale(jobs), rule.never(jobs).is_(None))
+    stale = rule.still_stale(jobs)
+    is_stale = stale if rule.worker_states is None else or_(stale, rule.worker_lost(jobs))
+    return counted.where(rule.tables.key_in_batch(jobs), is_stale, rule.never(jobs).is_(None))
 
 
 def newly_spared_query(rule: Rule) -> Select[Any]:

@@ -17,8 +17,17 @@ from reaper.source.future_signs import future_states_query
 from reaper.source.local_time_proof import newest_signs_query, witnesses_looked_at
 from reaper.source.other_units import job_in_other_unit_query
 from reaper.source.post_transition_state import clock_query, leaves_row, snapshot_query, state_query
-from reaper.source.survey import candidates_query, newly_spared_query, row_witnesses, signs_query
+from reaper.source.survey import (
+    candidates_query,
+    lost_count_query,
+    lost_query,
+    newly_spared_query,
+    row_witnesses,
+    signs_query,
+)
 from reaper.source.survey_counts import count_query, past_timeout_query
+from reaper.source.transition.second_check import is_worker_lost
+from reaper.source.worker_look import holding_query, idle_query
 from reaper.sql_listing.manual_recipes import Recipe, list_recipes
 from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
@@ -47,11 +56,16 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
         yield writer.query(name, purpose, server.read_locks, job_in_other_unit_query, column)
     purpose = "When the sweep before has counted running jobs without a start: finds them."
     yield writer.query("without_start", purpose, server.read_locks, without_start_query)
+    if source.options.gone_after_seconds is not None:
+        yield writer.query("workers", "Reads the workers of the running jobs.", server.read_locks, holding_query)
+        yield writer.query("idle_workers", "Reads the workers that hold none.", server.read_locks, idle_query)
     yield from _survey(writer, server.read_locks)
     locks, transition = writer.locks(), writer.transition(source.options.action)
     fallback = writer.transition("fail") if source.has_fallback else None
     yield from server.reap(locks, transition, fallback)
     yield from server.row_holders()
+    if source.options.gone_after_seconds is not None:
+        yield from map(_for_worker_lost, _statements_of_worker_lost(server))
     actions = [*transition.actions, *(fallback.actions if fallback else ())]
     yield from _post_transition(writer, actions, server.read_locks)
     for lost in source.swept_views[1:]:
@@ -69,6 +83,19 @@ def _statements_of_start_lost(server: PostgreSQLListing | MariaDBListing) -> Ite
     yield from _survey(writer, server.read_locks)
     fallback = writer.transition("fail") if source.has_fallback else None
     yield from server.reap(writer.locks(), writer.transition(source.options.action), fallback)
+
+
+def _statements_of_worker_lost(server: PostgreSQLListing | MariaDBListing) -> Iterator[Statement]:
+    writer, options = server.writer, server.writer.source.options
+    yield writer.query("lost_census", "Counts them.", server.read_locks, lost_count_query)
+    yield writer.query("lost", "Finds them.", server.read_locks, lost_query)
+    fallback = writer.transition("fail", is_worker_lost) if writer.source.has_fallback else None
+    yield from server.reap(writer.locks(), writer.transition(options.worker_lost_action, is_worker_lost), fallback)
+
+
+def _for_worker_lost(statement: Statement) -> Statement:
+    purpose = f"Where a worker is gone, for its jobs that are not stale by themselves. {statement.purpose}"
+    return replace(statement, name=f"{statement.name} worker lost", purpose=purpose)
 
 
 def _for_start_lost(statement: Statement) -> Statement:

@@ -17,7 +17,7 @@ from reaper.source import AuditInfo, Source
 from reaper.source.event_log_lock import wait_values
 from reaper.source.reap import BatchLocks, Transition, make_transition
 from reaper.source.survey import MAX_READ, MAX_SPARED
-from reaper.source.transition.second_check import is_stale
+from reaper.source.transition.second_check import Predicate, is_stale
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement, with_list, with_places
@@ -88,10 +88,10 @@ class StatementWriter:
         """The statements with which a sweep locks the jobs of a batch."""
         return self._statements.get(self.dialect, BatchLocks)
 
-    def transition(self, action: str) -> Transition:
-        """The statements with which a sweep ends jobs by this action."""
+    def transition(self, action: str, predicate: Predicate = is_stale) -> Transition:
+        """The statements with which a sweep ends those jobs by this action that `predicate` chooses."""
         fields = tuple(self.source.naming(_AUDIT_INFO, action).fields)
-        return self._statements.get(self.dialect, make_transition, action, is_stale, fields)
+        return self._statements.get(self.dialect, make_transition, action, predicate, fields)
 
     def query(
         self, name: str, purpose: str, locks: str, query: Callable[..., ClauseElement], *arguments: Hashable

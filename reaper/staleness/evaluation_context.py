@@ -12,6 +12,7 @@ from reaper.profile.columns import TableColumn
 from reaper.staleness.audible_time import AudibleSpan, SilenceCutoff, cutoff_of
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.future_signs import SeenSign
+from reaper.staleness.lost_workers import LostWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class EvaluationContext:
     shortest. `row_security_reason` says why signs of life may be hidden from the role; None when it sees them all.
     `reapers_moments` is what the reaper wrote to the rows of a witness, by its number. `future_signs` is what is
     remembered of signs in the future (`reaper.staleness.future_signs`), `first_seen` when jobs without a start were
-    first seen (`reaper.staleness.first_seen`), `unknown_moments` why the moments of a column are unknown
+    first seen (`reaper.staleness.first_seen`), `lost_workers` which workers are gone
+    (`reaper.staleness.lost_workers`), `unknown_moments` why the moments of a column are unknown
     (`reaper.staleness.unknown_moments`).
     """
 
@@ -35,6 +37,7 @@ class EvaluationContext:
     reapers_moments: Mapping[int, Sequence[str]] = field(default_factory=dict)
     future_signs: Mapping[str, SeenSign] = field(default_factory=dict)
     first_seen: Mapping[str, SeenSign] = field(default_factory=dict)
+    lost_workers: LostWorkers = field(default_factory=LostWorkers)
     unknown_moments: Mapping[TableColumn, str] = field(default_factory=dict)
 
     @classmethod

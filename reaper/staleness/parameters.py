@@ -14,6 +14,7 @@ from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
 from reaper.profile.columns import TableColumn
 from reaper.staleness import silence_cutoffs
+from reaper.staleness.audible_time import cutoff_of
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import AHEAD_SECONDS
 
@@ -38,6 +39,11 @@ there is any."""
 FIRST_SEEN = "reaper_first_seen"
 """When jobs without a start were first seen, by the names of the jobs."""
 
+LOST_WORKERS, LOST_SINCE = "reaper_lost_workers", "reaper_lost_since"
+"""The workers that are gone, by their identities: the state of each, and when it was first seen so."""
+GONE_CUTOFF = "reaper_gone_cutoff"
+"""A job with a sign of life since then, other than its worker's heartbeat, is alive, whatever became of its worker."""
+
 UNKNOWN_MOMENTS = "reaper_unknown_moments_{}"
 """Why the moments of a column are unknown, by its number among those without a zone; NULL where they are not."""
 
@@ -60,7 +66,8 @@ class RuleParameters:
 
     `queues` are those of jobs whose queue no column names. `silent_witnesses` are the numbers of the witnesses to which
     what the reaper wrote is no sign of life. `columns_without_zone` are those whose moments may be unknown. `never` are
-    patterns: jobs of a kind that matches one are judged, and not ended.
+    patterns: jobs of a kind that matches one are judged, and not ended. A worker is gone, and its jobs are stale, after
+    `gone_after_seconds`; None: no job is stale for its worker.
     """
 
     thresholds: Thresholds
@@ -69,6 +76,7 @@ class RuleParameters:
     silent_witnesses: Collection[int] = ()
     columns_without_zone: tuple[TableColumn, ...] = ()
     never: tuple[str, ...] = ()
+    gone_after_seconds: float | None = None
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of one evaluation. Without a previous one, no job was past its timeout then."""
@@ -80,6 +88,10 @@ class RuleParameters:
         values[HAS_FUTURE_SIGNS] = bool(context.future_signs)
         values[FUTURE_SINCE] = {name: f"{seen.first_seen:.6f}" for name, seen in context.future_signs.items()}
         values[FIRST_SEEN] = {name: f"{seen.first_seen:.6f}" for name, seen in context.first_seen.items()}
+        if self.gone_after_seconds is not None:
+            values[LOST_WORKERS] = dict(context.lost_workers.states)
+            values[LOST_SINCE] = {name: f"{epoch:.6f}" for name, epoch in context.lost_workers.since.items()}
+            values[GONE_CUTOFF] = cutoff_of(context.spans, self.gone_after_seconds).at
         for n, column in enumerate(self.columns_without_zone):
             values[UNKNOWN_MOMENTS.format(n)] = context.unknown_moments.get(column)
         return values | self._liveness(context.liveness)

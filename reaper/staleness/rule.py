@@ -2,8 +2,11 @@
 
     last_sign = the newest sign of life among the profile's witnesses, else the start
     stale     = running
-                and started   < now - timeout(kind)
-                and last_sign < cutoff(stall(kind))
+                and (started   < now - timeout(kind) and last_sign < cutoff(stall(kind))
+                     or worker_lost)
+
+`worker_lost` is false but for sources that ask for it: see `reaper.staleness.lost_workers`. It is judged apart, since a
+job that is stale for it alone has a reason of its own.
 
 Sweep, dry run, report, explain and the API all have the database evaluate this rule; nothing evaluates it in Python. It
 has two forms, made here from the same parts: "no sign since the cutoff" of each witness, for the survey of a whole
@@ -24,6 +27,7 @@ from sqlalchemy import (
     String,
     and_,
     case,
+    false,
     func,
     literal,
     not_,
@@ -52,6 +56,7 @@ from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
 from reaper.staleness.silence_cutoffs import SilenceCutoffs
 from reaper.staleness.unknown_moments import UnknownMoments
+from reaper.staleness.worker_states import WorkerStates
 
 _OWN_STALL = reserved_alias("own_stall")
 
@@ -89,6 +94,9 @@ class Rule:
         batch = None if is_of_batch is None else BatchChildren(tables, signs, is_of_batch)
         self._signs = CountedSigns(tables, signs, batch)
         self._moments = UnknownMoments(tables, signs, rule_parameters.columns_without_zone)
+        worker = tables.profile.worker if rule_parameters.gone_after_seconds is not None else None
+        self.worker_states = None if worker is None else WorkerStates(tables, worker)
+        """The workers that may be gone; None where no job is stale for its worker."""
 
     # --- the rule ------------------------------------------------------------------------------------------
 
@@ -103,6 +111,30 @@ class Rule:
         audit event of the sweep itself: with each batch, there would be more of them to read.
         """
         return and_(self.past_timeout(jobs), not_(self.has_recent_sign(jobs)))
+
+    def worker_lost(self, jobs: FromClause) -> ColumnElement[bool]:
+        """Running, and its worker is gone: to be ended, past its timeout or not.
+
+        No other witness has seen a sign of life since the worker would have been gone, and none is unknown. A start is
+        a sign: a worker that took a job since then has not been gone for so long.
+        """
+        if self.worker_states is None:
+            return false()
+        cutoff = sql.instant_parameter(parameters.GONE_CUTOFF)
+        others = self.newest_signs(jobs, [witness for witness in self._witnesses if witness.worker is None])
+        return and_(
+            self.tables.running(jobs),
+            self.worker_states.is_gone(jobs),
+            self.started(jobs) < cutoff,
+            *(func.coalesce(sign < cutoff, True) for sign in others),
+            not_(self.unknown(jobs)),
+        )
+
+    def lost_alone(self, jobs: FromClause) -> ColumnElement[bool]:
+        """Stale only because its worker is gone. For statements that read from `from_jobs`."""
+        if self.worker_states is None:
+            return false()
+        return and_(self.worker_lost(jobs), not_(func.coalesce(self.still_stale(jobs), False)))
 
     def past_timeout(self, jobs: FromClause) -> ColumnElement[bool]:
         """Running, and for longer than its timeout."""
@@ -208,12 +240,14 @@ class Rule:
 
     def verdict(self, jobs: FromClause) -> Element:
         """The name of the verdict on any row of the table, running or not."""
+        lost = [(self.worker_lost(jobs), literal(Verdict.STALE.value, String))] if self.worker_states else []
         return case(
             (
                 func.coalesce(self.tables.running(jobs), False).is_(False),
                 literal(Verdict.ENDED.value, String),
             ),
             (self.still_stale(jobs), literal(Verdict.STALE.value, String)),
+            *lost,
             (self.past_timeout(jobs), literal(Verdict.SPARED.value, String)),
             else_=literal(Verdict.YOUNG.value, String),
         )

@@ -21,10 +21,11 @@ class Breaker:
 
     def opens(self, census: JobCounts) -> bool:
         """Whether a sweep with these counts is held. Jobs that were refused before have not fallen silent just now, and
-        those that are kept are not ended; all are held whose signs have vanished.
+        those that are kept are not ended; all are held whose signs have vanished, and all when every worker has gone
+        at once.
         """
         stale, running = _counted(census)
-        if census.vanished:
+        if census.vanished or census.workers_gone:
             return census.stale > census.kept
         return stale > self.minimum and stale > self.share * running
 
@@ -34,6 +35,12 @@ class Breaker:
             return (
                 f"the signs of life of {', '.join(census.vanished)} have vanished: running jobs that had some have "
                 f"none at all any more, and {census.stale} stale jobs may be alive"
+            )
+        if census.workers_gone:
+            return (
+                f"{census.workers_gone} workers have gone at about the same time, and no other one has written a "
+                f"heartbeat lately: that may be an outage of their heartbeats, and {census.stale} stale jobs may be "
+                "alive"
             )
         stale, running = _counted(census)
         return (

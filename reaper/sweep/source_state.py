@@ -30,6 +30,7 @@ class SourceState:
     `next_future_look`: when (monotonic clock, seconds) to look for signs of life in the future again.
     `local_look`: the last look for local times, with which the next one is compared.
     `may_lack_starts`: the last sweep counted running jobs without a start, or there was none.
+    `worker_goes_at`: when (monotonic clock, seconds) the next worker that holds a job is gone, unless it beats.
     `survey_timed_out`: the last survey took longer than a statement may.
     `liveness`: the last answer of the witness outside the database; None without one. `liveness_at` (monotonic clock,
     seconds) is when it was received.
@@ -46,6 +47,7 @@ class SourceState:
     next_future_look: float = -math.inf
     local_look: LocalLook | None = None
     may_lack_starts: bool = True
+    worker_goes_at: float = math.inf
     survey_timed_out: bool = False
     liveness: LivenessReport | None = None
     liveness_at: float = -math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -25,6 +26,7 @@ from reaper.model import (
     Key,
     LockedCandidate,
     Outcome,
+    Reason,
     SweepReport,
     Verdict,
 )
@@ -50,8 +52,8 @@ _MAX_OBSERVED = 10_000
 _FUTURE_LOOK_SECONDS, _FUTURE_LOOK_SHARE = 60.0, 50
 """Signs of life in the future are looked for at most so often, and for at most a fiftieth of the time."""
 
-Spools = dict[Source, CandidateSpool]
-"""The views that a sweep ends jobs of, the source itself first, and the candidates of each."""
+Spools = dict[tuple[Source, Reason], CandidateSpool]
+"""The candidates of each of the views that a sweep ends jobs of, the source itself first, for each reason."""
 
 
 class _SweepRun:
@@ -97,6 +99,7 @@ class _SweepRun:
         self.quiet_until: str | None = None
 
     def run(self) -> Outcome:
+        self.source_state.worker_goes_at = math.inf
         with self.source.connect() as connection:
             # A standby tracks downtime too: when it takes over, it must know in which time no sign could be written.
             context = self.source.begin_evaluation(connection, self.downtime)
@@ -110,8 +113,12 @@ class _SweepRun:
             new_spool = partial(CandidateSpool, self.options.batch_size)
             context = self._look_for_future_signs(connection, context)
             context = self._see_jobs_without_start(connection, context)
+            context = self._look_at_workers(connection, context)
             self.unknown_moments = tuple(context.unknown_moments.values())
-            spools = {view: stack.enter_context(new_spool()) for view in self.source.swept_views}
+            passes = [(view, Reason.JOB_TIMEOUT) for view in self.source.swept_views]
+            if context.lost_workers.states:
+                passes.append((self.source, Reason.WORKER_LOST))
+            spools = {one: stack.enter_context(new_spool()) for one in passes}
             outcome = self._pass(connection, context, spools)
             if outcome not in (Outcome.STOPPED, Outcome.STANDBY) and not self.options.dry_run:
                 self.late_scan = scan_for_late_signs(self.source, connection, context, self.source_state.reaped_jobs)
@@ -120,7 +127,7 @@ class _SweepRun:
     def _pass(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
         self.source_state.refused_jobs.begin_pass()
         census = self._survey(connection, context, spools)
-        self._notice_spared(connection, context, list(spools))
+        self._notice_spared(connection, context, self.source.swept_views)
         if self.options.dry_run:
             self._is_quiet()
             if (cap := self.source.options.cap) is not None:
@@ -160,9 +167,9 @@ class _SweepRun:
     def _end_stale(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
         outcome = Outcome.DONE
         try:
-            for view, spool in spools.items():
+            for (view, reason), spool in spools.items():
                 if outcome is Outcome.DONE and spool.count:
-                    outcome = self._reap(connection, context, view, spool)
+                    outcome = self._reap(connection, context, view, reason, spool)
             complete = outcome is Outcome.DONE and self.start_lost_trouble is None
         except BaseException:
             complete = False
@@ -211,14 +218,26 @@ class _SweepRun:
             return context
         return self.source.see_jobs_without_start(connection, context)
 
+    def _look_at_workers(self, connection: Connection, context: EvaluationContext) -> EvaluationContext:
+        """In each sweep: what a worker was between two looks is not known. A dry run remembers nothing."""
+        if self.options.dry_run:
+            return context
+        context = self.source.look_at_workers(connection, context)
+        next_seconds = context.lost_workers.next_seconds
+        self.source_state.worker_goes_at = math.inf if next_seconds is None else time.monotonic() + next_seconds
+        return context
+
     # --- survey ----------------------------------------------------------------------------------------------
 
     def _survey(self, connection: Connection, context: EvaluationContext, spools: Spools) -> JobCounts:
         """One read finds all candidates; batches then go by key."""
         self.slow_survey.sweep_begins(connection)
         self.holds = self.source.holds(context)
-        self.census = self._survey_view(connection, context, self.source, spools[self.source])
-        if (lost := self.source.start_lost) in spools:
+        self.census = self._survey_view(connection, context, self.source, spools[self.source, Reason.JOB_TIMEOUT])
+        if (spool := spools.get((self.source, Reason.WORKER_LOST))) is not None:
+            self.census = self._survey_worker_lost(connection, context, spool, self.census)
+        lost = self.source.start_lost
+        if lost is not None and (lost, Reason.JOB_TIMEOUT) in spools:
             self.start_lost = self._survey_start_lost(connection, context, lost, spools)
         self.slow_survey.survey_ends()
         if self.start_lost is not None:
@@ -244,6 +263,18 @@ class _SweepRun:
         kept = self._count_kept(spool)
         return replace(with_stale(census, spool.count), refused=refused, kept=kept)
 
+    def _survey_worker_lost(
+        self, connection: Connection, context: EvaluationContext, spool: CandidateSpool, census: JobCounts
+    ) -> JobCounts:
+        """The jobs that are stale only because their worker is gone, which the census then includes."""
+        with self.source.transaction(connection, read_only=True):
+            self.slow_survey.statement_begins()
+            with_lost = self.source.survey.with_worker_lost(connection, context, census)
+            if with_lost.worker_lost:
+                spool.fill(self.source.survey.stream_lost(connection, context))
+        refused = self.source_state.refused_jobs.count_among(spool.batches())
+        return replace(with_lost, refused=census.refused + refused, kept=census.kept + self._count_kept(spool))
+
     def _count_kept(self, spool: CandidateSpool) -> int:
         """How many of the candidates are kept; the first of all views are listed."""
         if not (self.holds or self.source.options.never):
@@ -259,11 +290,11 @@ class _SweepRun:
     ) -> JobCounts | None:
         """None when they could not be found, such as for want of an index: the other jobs are swept all the same."""
         try:
-            return self._survey_view(connection, context, lost, spools[lost])
+            return self._survey_view(connection, context, lost, spools[lost, Reason.JOB_TIMEOUT])
         except DBAPIError as error:
             if classify(error) is ErrorKind.UNAVAILABLE:
                 raise
-            del spools[lost]
+            del spools[lost, Reason.JOB_TIMEOUT]
             self.start_lost_trouble = short_message(error)
             return None
 
@@ -306,7 +337,7 @@ class _SweepRun:
         return [key for keys in spared for key in keys][:limit]
 
     def _preview(self, connection: Connection, context: EvaluationContext, spools: Spools) -> None:
-        in_batches = ((view, batch) for view, spool in spools.items() for batch in spool.batches())
+        in_batches = ((view, batch) for (view, _), spool in spools.items() for batch in spool.batches())
         candidates = ((view, list(without_kept(batch, self.holds))) for view, batch in in_batches)
         for view, batch in candidates:
             with self.source.transaction(connection, read_only=True):
@@ -323,7 +354,7 @@ class _SweepRun:
         """
         before, still = self.source_state.observed_jobs, set[Key]()
         room = min(MAX_LISTED, _MAX_OBSERVED - len(before))
-        for view, spool in spools.items():
+        for (view, _), spool in spools.items():
             for batch in spool.batches():
                 keys = [candidate.key for candidate in without_kept(batch, self.holds)]
                 still.update(key for key in keys if key in before)
@@ -336,9 +367,17 @@ class _SweepRun:
 
     # --- reap ------------------------------------------------------------------------------------------------
 
-    def _reap(self, connection: Connection, context: EvaluationContext, view: Source, spool: CandidateSpool) -> Outcome:
-        audit_info = AuditInfo(source=self.source.name, sweep_id=self.id, host=self.options.host)
-        claims = view.claim(context, audit_info), view.fallback_claim(context, audit_info)
+    def _reap(
+        self,
+        connection: Connection,
+        context: EvaluationContext,
+        view: Source,
+        reason: Reason,
+        spool: CandidateSpool,
+    ) -> Outcome:
+        audit_info = AuditInfo(source=self.source.name, sweep_id=self.id, host=self.options.host, reason=reason)
+        action = view.options.worker_lost_action if reason is Reason.WORKER_LOST else view.options.action
+        claims = view.claim(context, audit_info, action), view.fallback_claim(context, audit_info)
         refused_jobs, aside = self.source_state.refused_jobs, dict[Key, Candidate]()
         outcome: Outcome | None = None
 

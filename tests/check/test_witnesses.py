@@ -96,7 +96,7 @@ def test_profile_with_a_witness_gets_no_warning(request: pytest.FixtureRequest) 
 
 @pytest.mark.parametrize("where", ["postgresql", "mariadb"])
 def test_worker_is_checked_and_corrected_like_other_rows(request: pytest.FixtureRequest, where: str) -> None:
-    worker = {"table": "workr", "match": {"idd": "worker_id"}, "at": "heart", "name": "hosst"}
+    worker = {"table": "workr", "match": {"idd": "worker_id"}, "at": "heart", "name": "hosst", "gone_after": "3m"}
     conditions = [{"column": "statee", "in": ["up"]}]
     alive = [{"witness": "worker", "worker": {**worker, "where": conditions}}]
     profile = resolve("g", {"g": {**PROFILE, "alive": alive}})
@@ -117,6 +117,7 @@ def test_worker_is_checked_and_corrected_like_other_rows(request: pytest.Fixture
     assert (missing.subject, missing.message) == ("workr", "no such table; did you mean 'worker'?")
     assert {f.subject for f in errors} == {f"worker.{name}" for name in ("idd", "heart", "hosst", "statee")}
     assert mended.worker is not None and mended.worker.match == {"id": "worker_id"}
+    assert mended.worker.gone_after == 180
     assert [f.message for f in rest if "foreign key" in f.message] == [], "a worker is no row of the job"
     [index] = [f for f in rest if f.subject == "worker" and "index" in f.message]
     assert "the worker of each old job is searched" in index.message

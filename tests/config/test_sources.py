@@ -266,6 +266,43 @@ def test_start_lost_that_is_no_choice_is_refused_with_the_nearest_one() -> None:
     assert "did you mean 'end'?" in problem()
 
 
+# --- jobs whose worker is gone -----------------------------------------------------------------------------------
+
+
+def test_worker_lost_is_inherited_where_the_profile_says_when_a_worker_is_gone() -> None:
+    write(f"""
+        database_url = "{URL}"
+        worker_lost = "fail"
+        [sources.a]
+        profile = "chancy"
+        [sources.b]
+        profile = "chancy"
+        database_url = "postgres://x/y"
+        worker_lost = "off"
+        [sources.c]
+        profile = "protea"
+    """)
+    sources = load({}, {}).sources.values()
+    assert [source.gone_after_seconds for source in sources] == [180.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("profile", "why"),
+    [
+        ("protea", "profile 'protea' does not say when a worker is gone; remove this line, or give the profile a"),
+        ("noetl", "the jobs of profile 'noetl' exist only as a log: sweeps do not end them for their workers; remove"),
+    ],
+)
+def test_worker_lost_of_a_source_whose_workers_are_not_known_is_refused(profile: str, why: str) -> None:
+    write(f"""
+        database_url = "{URL}"
+        [sources.a]
+        profile = "{profile}"
+        worker_lost = "action"
+    """)
+    assert f"reaper.toml:5: sources.a.worker_lost: {why}" in problem()
+
+
 def test_search_path_of_a_source_replaces_its_profile_s() -> None:
     write(f"""
         database_url = "{URL}"

@@ -228,6 +228,10 @@ def cap(source: Source) -> object:
     return source.options.cap and str(source.options.cap.most)
 
 
+def worker_lost(running: Running) -> object:
+    return running.each(lambda source: (source.options.gone_after_seconds, source.options.worker_lost_action))
+
+
 CLOSE = {"close_interrupted_at_start": True, "close_interrupted_only_server": True}
 LOG = {"profile": "noetl"}
 
@@ -272,6 +276,7 @@ SETTING_CASES: dict[str, SettingCase] = {
     "worker_absence_seconds": SettingCase("1h", 3600, lambda r: r.witness.registry.absence_seconds, VULS),
     "queues": SettingCase(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
     "start_lost": SettingCase("end", "end", lambda r: r.each(lambda source: source.options.start_lost), LOG),
+    "worker_lost": SettingCase("action", (90.0, "requeue"), worker_lost, {"profile": "held", "action": "requeue"}),
     "close_interrupted_at_start": SettingCase(True, True, closes, {"close_interrupted_only_server": True}),
     "close_interrupted_window_seconds": SettingCase("9m", 540, window, CLOSE),
 }
@@ -307,6 +312,11 @@ OURS = """
 extends = "protea"
 [profiles.ours.actions.requeue.set]
 status = "queued"
+[profiles.held]
+extends = "ours"
+[[profiles.held.alive]]
+witness = "worker"
+worker = { table = "job", match = { id = "parent_job_id" }, at = "started_at", gone_after = "90s" }
 """
 
 

@@ -5,56 +5,24 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from reaper.common.messages import describe_verdict
 from reaper.model import Verdict
-from reaper.profile import Profile
 from tests.support.protea import HOUR, MINUTE
-from tests.support.tasks import Tasks, mapped, tasks_in
+from tests.support.tasks import tasks_in
+from tests.support.workers import Workers, held
 from tests.support.worlds.servers import database_on
 
 STALE, SPARED, YOUNG = Verdict.STALE, Verdict.SPARED, Verdict.YOUNG
 LONG = "w" * 2000
 
 
-class Workers:
-    """Tasks that workers hold: a task has its worker's host in `note`, and its start in `tries`."""
-
-    def __init__(self, tasks: Tasks) -> None:
-        self.tasks = tasks
-        moment = "datetime(6)" if tasks.mariadb else "timestamptz"
-        tasks.session.do(
-            f"CREATE TABLE worker (host varchar(3000), epoch integer, pid integer, left_at {moment}, at {moment})"
-        )
-
-    def add(self, host: str, epoch: int, *, beat: float | None, pid: int = 7, gone: bool = False) -> None:
-        ago = self.tasks.database.ago
-        self.tasks.session.do(
-            f"INSERT INTO worker VALUES (%s, %s, %s, {ago}, {ago})", host, epoch, pid, 0 if gone else None, beat
-        )
-
-    def task(self, number: int, host: str | None, epoch: int | None, *, age: float = 8 * HOUR) -> str:
-        return self.tasks.add(number, age=age, beat=None, note=host, tries=epoch)
-
-
 @pytest.fixture(params=["postgresql", "mariadb"])
 def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
     with database_on(request, request.param) as database, tasks_in(database) as made:
         yield Workers(made)
-
-
-def held(**changes: Any) -> Profile:
-    worker = {
-        "table": "worker",
-        "match": {"host": "note", "epoch": "tries"},
-        "at": "at",
-        "where": [{"column": "left_at", "is": "null"}],
-        **changes,
-    }
-    return mapped(alive=[{"witness": "worker", "worker": worker}])
 
 
 def test_job_lives_by_the_heartbeat_of_the_very_worker_that_holds_it(workers: Workers) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, literal, null, select, update
+from sqlalchemy import Connection, Dialect, literal, null, select, update
 from sqlalchemy.exc import DBAPIError
 
 from reaper.catalog import QUERY_SECONDS
@@ -30,9 +30,17 @@ from reaper.source.evidence import evidence_query
 from reaper.source.purge_statements import BEFORE, BEFORE_MS, BEFORE_S, LIMIT, PurgeStatements, page_query
 from reaper.source.purge_statements import count_query as purge_count_query
 from reaper.source.reap import BatchLocks, make_transition
-from reaper.source.survey import MAX_READ, MAX_SPARED, candidates_query, newly_spared_query
+from reaper.source.survey import (
+    MAX_READ,
+    MAX_SPARED,
+    candidates_query,
+    lost_count_query,
+    lost_query,
+    newly_spared_query,
+)
 from reaper.source.survey_counts import count_query, past_timeout_query
-from reaper.source.transition.second_check import is_stale
+from reaper.source.transition.second_check import is_stale, is_worker_lost
+from reaper.source.worker_look import holding_query, idle_query
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement, StatementCompiler
@@ -211,6 +219,20 @@ def sweep_statements(source: Source, connection: Connection) -> Iterator[Planned
         transition = statements.get(dialect, make_transition, action, is_stale, audit_fields)
         purpose = f"the transition {action!r}"
         yield from (Planned(purpose, statement) for statement in transition.statements.values())
+    if source.options.gone_after_seconds is not None:
+        yield from _statements_of_lost_workers(source, dialect)
+
+
+def _statements_of_lost_workers(source: Source, dialect: Dialect) -> Iterator[Planned]:
+    statements, action = source.statements, source.options.worker_lost_action
+    yield Planned("the look at the workers of running jobs", statements.compiled(dialect, holding_query), False)
+    yield Planned("the look at workers without jobs", statements.compiled(dialect, idle_query), False)
+    yield Planned("the count of jobs whose worker is gone", statements.compiled(dialect, lost_count_query), False)
+    yield Planned("the survey for jobs whose worker is gone", statements.compiled(dialect, lost_query), False)
+    fields = tuple(source.naming(_AUDIT_INFO, action).fields)
+    transition = statements.get(dialect, make_transition, action, is_worker_lost, fields)
+    purpose = f"the transition {action!r} of jobs whose worker is gone"
+    yield from (Planned(purpose, statement) for statement in transition.statements.values())
 
 
 def actions_of_sweep(source: Source) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -23,6 +23,11 @@ def is_stale(rule: Rule, jobs: FromClause) -> ColumnElement[bool]:
     return rule.still_stale(jobs)
 
 
+def is_worker_lost(rule: Rule, jobs: FromClause) -> ColumnElement[bool]:
+    """Those whose worker is gone, and is as the sweep has seen it: one that has beaten since spares its jobs."""
+    return rule.worker_lost(jobs)
+
+
 def is_any(_rule: Rule, _jobs: FromClause) -> ColumnElement[bool]:
     """All: an operator has decided it, and nothing is judged."""
     return true()
@@ -38,8 +43,9 @@ class SecondCheck:
     def __init__(self, rule: Rule, predicate: Predicate, audit_fields: Sequence[str], action: str) -> None:
         rule, jobs, tables = rule.of_batch(), rule.tables.jobs, rule.tables
         is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs), predicate(rule, jobs))
-        verdict = Verdict.STALE if predicate is is_stale else None
+        lost = predicate is is_worker_lost
+        verdict = Verdict.STALE if predicate is is_stale or lost else None
         fields = {name: sql.parameter(AUDIT_FIELD.format(name), String()) for name in audit_fields}
         due = due_columns(tables, jobs, action)
-        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict, action, due)
+        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict, action, due, lost=lost)
         self.values = ValueCompiler(tables, fields)

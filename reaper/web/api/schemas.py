@@ -146,7 +146,12 @@ class Problem(Model):
     JobCounts,
     after={"spared": "stale"},
     infinite=["most_overdue"],
-    described={"most_overdue": "How many times its timeout the job furthest past it has been running; 0 without one."},
+    described={
+        "most_overdue": "How many times its timeout the job furthest past it has been running; 0 without one.",
+        "worker_lost": "Those of the stale jobs that are so only because their worker is gone.",
+        "lost_young": "Those of these that are not past their timeout.",
+        "workers_gone": "So many workers went at about the same time, and no other one has written a heartbeat lately.",
+    },
 )
 class Census(Mirror):
     """The running jobs of a source, counted at one moment."""
@@ -186,6 +191,7 @@ class WhyLeft(Mirror):
         "ended_at": "The moment of that entry.",
         "not_running": "Which of the profile's conditions do not hold for a job that does not run, in words.",
         "worker": "The worker that holds it, where the profile has a witness `worker`; null where the job names none.",
+        "worker_lost": "Since when that worker is gone, where the job is stale for that alone, in words.",
         "future_sign": "Its newest sign in the future, as written: it counts from when the reaper first saw it.",
     },
 )

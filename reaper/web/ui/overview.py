@@ -258,10 +258,9 @@ def _totals(rows: Sequence[SourceRow]) -> JobCounts | None:
     counted = [row.census for row in rows if row.census is not None]
     if not counted:
         return None
-    running, past_timeout, stale = (
-        sum(getattr(census, name) for census in counted) for name in ("running", "past_timeout", "stale")
-    )
-    return JobCounts(running, past_timeout, stale, None)
+    names = "running", "past_timeout", "stale", "worker_lost", "lost_young"
+    sums = {name: sum(getattr(census, name) for census in counted) for name in names}
+    return JobCounts(oldest_started_epoch=None, **sums)
 
 
 def _notes(service: AdminService, chosen: JobFilter) -> list[str]:
