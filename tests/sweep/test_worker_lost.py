@@ -56,6 +56,7 @@ def test_jobs_of_a_worker_that_is_gone_are_ended_before_their_timeout(workers: W
     workers.beat("bystander")
     assert workers.tasks.sweep(source).reaped == 0
     memory.age(GONE_AFTER)
+    workers.beat("bystander")
     swept = workers.tasks.sweep(source, recorder=recorder)
     assert (swept.error, swept.outcome, swept.reaped) == (None, Outcome.DONE, 3)
     assert {(job.key[0], job.reason) for job in recorder.reaped_jobs} == {
