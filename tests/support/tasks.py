@@ -214,7 +214,7 @@ class Tasks:
 
     def verdicts(self, source: Source | None = None) -> dict[str, Verdict]:
         """What the rule says of each task, by its key. Its shapes must say the same: the survey of a table and a
-        look at jobs by their keys. With --thorough those of lists and counts must, too: they are made of the same parts.
+        look at jobs by their keys. With --thorough lists and counts must, too, which are made of the same parts.
         """
         source = source or self.source()
         by_key = {key: evidence.verdict for key, evidence in self.explained(*self.states(), source=source).items()}
