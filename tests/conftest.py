@@ -6,7 +6,8 @@ import gc
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.support.worlds.servers import place_id, places_where, postgresql_data
 from tests.support.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
+_SERVERS = "postgresql", "mariadb"
 
 LONG = (
     "system/test_host", "profile/test_shipped_profiles", "liveness/test_celery", "grants/test_least_privilege",
@@ -54,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: only with --thorough; something like it is tried always.")
+    config.addinivalue_line("markers", "every_server: on both servers without --thorough, too.")
     config.addinivalue_line("markers", "systems: only with --systems; it installs a public job system.")
     _restore_ctrl_c_in_children()
     examples.thorough = bool(config.getoption("thorough"))
@@ -76,13 +79,48 @@ def _restore_ctrl_c_in_children() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     thorough, systems = config.getoption("thorough"), bool(config.getoption("systems"))
 
+    waiting = set() if thorough else set(_out_of_turn(items))
+
     def is_tried(item: pytest.Item) -> bool:
         of_systems = item.get_closest_marker("systems") is not None
-        return of_systems is systems and (thorough or not item.get_closest_marker("thorough"))
+        waits = item in waiting or item.get_closest_marker("thorough")
+        return of_systems is systems and (thorough or not waits)
 
     config.hook.pytest_deselected(items=[item for item in items if not is_tried(item)])
     items[:] = [item for item in items if is_tried(item)]
     items.sort(key=_long_first)
+
+
+def _out_of_turn(items: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
+    """Tests that are alike on two servers take turns through their file: one runs on PostgreSQL, the next on MariaDB.
+
+    With --thorough each runs on both. Those with the mark `every_server` always do, and those of the worlds of shipped
+    profiles, which say themselves where they run.
+    """
+    tried = [item for item in items if not item.get_closest_marker("thorough")]
+    on_both: dict[tuple[Path, str], set[str]] = defaultdict(set)
+    for item in tried:
+        if (server := _server_of(item)) is not None and not item.get_closest_marker("every_server"):
+            on_both[_function_of(item)].add(server)
+    turns: Counter[Path] = Counter()
+    chosen: dict[tuple[Path, str], str] = {}
+    for function, servers in on_both.items():
+        if servers == set(_SERVERS):
+            chosen[function] = _SERVERS[turns[function[0]] % 2]
+            turns[function[0]] += 1
+    for item in tried:
+        if (turn := chosen.get(_function_of(item))) is not None and _server_of(item) != turn:
+            yield item
+
+
+def _function_of(item: pytest.Item) -> tuple[Path, str]:
+    return item.path, getattr(item, "originalname", item.name)
+
+
+def _server_of(item: pytest.Item) -> str | None:
+    """The server of a test that runs on one of two: the parameter that is its name."""
+    callspec = getattr(item, "callspec", None)
+    return next((value for value in callspec.params.values() if value in _SERVERS), None) if callspec else None
 
 
 def _long_first(item: pytest.Item) -> int:

@@ -13,6 +13,8 @@ from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.worlds.servers import database_on
 
+pytestmark = pytest.mark.every_server
+
 INTERFERES = "a trigger or rule interferes"
 DELETE: dict[str, Any] = {
     "delete": True,

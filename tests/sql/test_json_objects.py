@@ -11,6 +11,8 @@ from reaper.sql import expressions as sql
 from tests.support.checks import connected
 from tests.support.worlds.servers import database_on
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.mark.parametrize("where", ["postgresql", "mariadb"])
 @pytest.mark.parametrize("members", [0, 1, 50, 51, 168])

@@ -20,6 +20,8 @@ from reaper.sql import expressions as sql
 from tests.support.examples import examples
 from tests.support.worlds.servers import database_on
 
+pytestmark = pytest.mark.every_server
+
 ZONES = (
     "America/New_York",
     "Europe/Berlin",

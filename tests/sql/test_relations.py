@@ -15,6 +15,8 @@ from tests.support.worlds import Database
 from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.servers import database_on
 
+pytestmark = pytest.mark.every_server
+
 KEYS = ("1", "a|b", "A|b", "a ", "a", "", "é", "e\u0301", '"', "\\", "'%s", "$.a", "\U0001f600", "x" * 3000)
 
 

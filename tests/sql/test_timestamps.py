@@ -21,6 +21,8 @@ from reaper.sql import expressions as sql
 from tests.support.examples import examples
 from tests.support.mariadb import MariaDB
 
+pytestmark = pytest.mark.every_server
+
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 7, 1, 12, 0, 0, 123456, tzinfo=UTC)
 STORED: dict[TimestampFormat, Any] = {

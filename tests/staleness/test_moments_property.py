@@ -187,5 +187,6 @@ def check(tasks: Tasks, night: Night) -> None:
     assert surveyed == {key for key, said in expected.items() if said is Verdict.STALE}
 
 
+@pytest.mark.every_server
 def test_rule_says_in_every_night_what_a_plain_reading_says(tasks: Tasks) -> None:
     check(tasks)
