@@ -476,8 +476,9 @@ class PurgeReport:
     """One pass that deletes the finished jobs of a source: those that ended before `before`.
 
     `found` is how many there were, where they were counted. `left` were found and then left alone: another transaction
-    held their rows, or they had changed. `refusals` is how many rows the database refuses to delete, now or before, by
-    the error message of the first with each cause. `quiet_until`: the end of the quiet time that held it.
+    held their rows, an operator holds them, or they had changed. `refusals` is how many rows the database refuses to
+    delete, now or before, by the error message of the first with each cause. `quiet_until`: the end of the quiet time
+    that held it.
     """
 
     source: str

@@ -12,7 +12,7 @@ import click
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import is_interactive, refuse_usage, require_action
+from reaper.cli.invocation import is_interactive, not_asked, refuse_usage, require_action
 from reaper.cli.options import action_option, age_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import load_settings, require_source
@@ -30,7 +30,6 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.summary import sweep_totals
 
 _VULS_HOURS = 2.0
-_NOT_INTERACTIVE = "standard input is not a terminal: use --yes to clear without a question, or --dry-run to look"
 
 
 @click.command("clear", short_help="Show stale jobs, ask, and end them.")
@@ -91,7 +90,7 @@ def command(
         limit = Threshold(max_age_hours * 3600, "--max-age-hours")
     yes = yes or force
     if not (dry_run or yes or is_interactive()):
-        return refuse_usage(ctx, _NOT_INTERACTIVE)
+        return refuse_usage(ctx, not_asked("clear"))
     passes = GuardPasses(while_halted, release or 0, trust_silence, while_observed)
     run = _make_run(ctx, source, limit, action, passes)
     if not dry_run:

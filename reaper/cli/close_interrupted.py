@@ -11,7 +11,7 @@ import click
 
 from reaper.cli import exit_codes, output
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import ended_by, is_interactive, refuse_usage
+from reaper.cli.invocation import ended_by, is_interactive, not_asked, refuse_usage
 from reaper.cli.options import (
     json_option,
     release_option,
@@ -38,7 +38,6 @@ from reaper.source import Source
 from reaper.sweep.breaker import Breaker
 
 _SINCE_THE_START = DurationRange("0s", "1d")
-_NOT_INTERACTIVE = "standard input is not a terminal: use --yes to close without a question, or --dry-run to look"
 
 
 @click.command("close-interrupted", short_help="Close jobs that a restart of their server interrupted.")
@@ -118,7 +117,7 @@ def command(
     if (problem := _problem_of_proof(selected, holder, only_server=only_server)) is not None:
         return refuse_usage(ctx, problem)
     if not (dry_run or yes or is_interactive()):
-        return refuse_usage(ctx, _NOT_INTERACTIVE)
+        return refuse_usage(ctx, not_asked("close"))
     halt = halt_guard(settings, while_halted=while_halted)
     if not dry_run:
         halt.require_none()

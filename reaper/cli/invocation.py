@@ -42,6 +42,12 @@ def can_ask(*, as_json: bool) -> bool:
     return is_interactive() and (not as_json or sys.stdout.isatty())
 
 
+def not_asked(to_do: str, *, dry_run: bool = True) -> str:
+    """Why a command that asks before it changes something does nothing where it cannot ask, and what passes."""
+    look = ", or --dry-run to look" if dry_run else ""
+    return f"standard input is not a terminal: use --yes to {to_do} without a question{look}"
+
+
 def refuse_usage(ctx: click.Context, why: str) -> int:
     """Print in one line why nothing is done. Returns exit status 2."""
     return output.report_error(ctx, ReaperError(why), [f"reaper: {why}"], exit_codes.USAGE)

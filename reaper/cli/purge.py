@@ -10,7 +10,7 @@ import click
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import is_interactive, refuse_usage
+from reaper.cli.invocation import is_interactive, not_asked, refuse_usage
 from reaper.cli.options import json_option, source_option, while_halted_option, while_observed_option
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, require_source
@@ -63,8 +63,8 @@ def command(
     """Delete jobs that finished long ago, oldest first, with the rows that belong to them.
 
     Deletes finished jobs only: never a running job, a job that the profile says is still needed, or a parent or child
-    of a running job. On a terminal it counts first and asks. Ctrl-C stops it between two batches; the next purge
-    continues from there. It may run beside a daemon and beside another purge.
+    of a running job. On a terminal it counts first and asks; elsewhere it needs --yes. Ctrl-C stops it between two
+    batches; the next purge continues from there. It may run beside a daemon and beside another purge.
 
     Exit status 2 for a source whose profile does not define finished jobs; 1 when the database refused to delete a row.
 
@@ -77,6 +77,9 @@ def command(
         selected = _purgeable(settings, source)
     except NotPurgeable as error:
         return refuse_usage(ctx, str(error))
+    asks = not (dry_run or yes or force)
+    if asks and not is_interactive():
+        return refuse_usage(ctx, not_asked("delete"))
     halt = halt_guard(settings, while_halted=while_halted)
     if not dry_run:
         halt.require_none()
@@ -84,7 +87,7 @@ def command(
     if not dry_run:
         require_none_observed(one for one, _ in purges)
     with InterruptHandler(changes=False) as interrupt:
-        reports = _preview(purges, interrupt) if dry_run or (is_interactive() and not (yes or force)) else []
+        reports = _preview(purges, interrupt) if dry_run or asks else []
     if not dry_run and (not reports or _confirmed(reports)):
         with InterruptHandler(changes=True) as interrupt:
             reports = _purge_each(purges, interrupt, halt.holds)
@@ -176,7 +179,7 @@ def _lines(report: PurgeReport) -> Iterator[str]:
     if report.outcome in (Outcome.STOPPED, Outcome.HALTED):
         yield "Stopped between two batches; the next purge deletes the rest."
     if report.left:
-        yield f"{report.left} job(s) were locked by other sessions or changed meanwhile, and were not deleted."
+        yield f"{report.left} job(s) are on hold, were locked by other sessions or changed meanwhile: not deleted."
     yield from (f"Refused by the database: {rows} job(s): {reason}" for reason, rows in report.refusals.items())
 
 

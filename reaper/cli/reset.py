@@ -11,7 +11,7 @@ import click
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import ended_by, is_interactive, operator_name, refuse_usage
+from reaper.cli.invocation import ended_by, is_interactive, not_asked, operator_name, refuse_usage
 from reaper.cli.options import json_option, reason_option_with, while_halted_option, while_observed_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.reset_output import document, print_overview, question, result_lines
@@ -78,7 +78,7 @@ def command(
         return refuse_usage(ctx, f"--confirm is {confirm!r}, and the source is {expected}: {_NOTHING_CHANGED}")
     asking = not (dry_run or yes or force or confirm is not None)
     if asking and not is_interactive():
-        return refuse_usage(ctx, "standard input is not a terminal: use --yes, or --dry-run to look")
+        return refuse_usage(ctx, not_asked("reset"))
     halt = halt_guard(settings, while_halted=while_halted)
     if not dry_run:
         halt.require_none()

@@ -11,7 +11,7 @@ from rich.console import Console
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import can_ask, ended_by
+from reaper.cli.invocation import ended_by, is_interactive, not_asked, refuse_usage
 from reaper.cli.options import age_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, select_sources
@@ -45,7 +45,7 @@ from reaper.sweep.sweep import sweep
 @age_option("Timeout of every job, such as 5m. A longer limit of its kind or its row holds.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Do not ask, and let any number of stale jobs pass the breaker.")
+@click.option("--force", is_flag=True, help="The same as --yes.")
 @guard_options
 @json_option
 @click.pass_context
@@ -65,8 +65,8 @@ def command(
     """Sweep once, now: end stale jobs, and show which were spared.
 
     On a terminal it shows the stale jobs and asks. A yes lets the breaker pass as many of each source as were shown.
-    Without a terminal, and when a program reads the output of --json, it does not ask: the rule decides, as it does in
-    the daemon, and the breaker holds it.
+    Without a terminal it needs --yes, which passes the question and nothing else: the breaker holds it, as it holds
+    the daemon.
 
     It may run beside a daemon that sweeps the same jobs, and is held while that is halted. Ctrl-C stops it between two
     batches. Exit status 1 when a sweep failed, a halt or the breaker held it, or the database refused to end a job.
@@ -80,18 +80,19 @@ def command(
     """
     passes = GuardPasses(while_halted, release or 0, trust_silence, while_observed)
     settings = passes.applied_to(load_settings(ctx, timeout_seconds=older_than))
+    selected, asks = select_sources(settings, source), not (dry_run or yes or force)
+    if asks and not is_interactive():
+        return refuse_usage(ctx, not_asked("end stale jobs"))
     run = SweepRun(
         settings,
-        select_sources(settings, source),
+        selected,
         settings.sources if older_than is not None else {},
         halt_guard(settings, while_halted=while_halted),
         passes,
-        force,
     )
     if not dry_run:
         run.halt.require_none()
         require_none_observed(run.sources)
-    asks = not (dry_run or yes or force) and can_ask(as_json=as_json)
     done = run.sweep(dry_run=dry_run or asks)
     if asks:
         run.print(done, stderr=as_json)
@@ -136,11 +137,10 @@ class SweepRun:
     asked: Mapping[str, SourceSettings]
     halt: HaltGuard
     passes: GuardPasses
-    force: bool
 
     def sweep(self, *, dry_run: bool, named: SweepResults | None = None) -> SweepResults:
         """`named`: the preview whose number was in the question."""
-        options = replace(self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run), force=self.force)
+        options = self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run)
         interrupt, released = InterruptHandler(changes=not dry_run), named.stale if named else {}
         with interrupt:
             swept = sweep_each(

@@ -40,10 +40,10 @@ from reaper.observers.log_fields import (
 from reaper.observers.reminders import Reminder
 from reaper.sweep.breaker import look_first
 from reaper.sweep.refused_jobs import cause_of
+from reaper.sweep.summary import release_command
 
 _MAX_JOBS_PER_SWEEP = 100
 _MANY_MORE = 10
-_SILENT_REMEDY = "find out why the workers fell silent; `reaper sweep --force` passes the breaker once"
 _VANISHED_REMEDY = (
     "find out whether the table of events was swapped, emptied or hidden; sweeps go on when signs are seen again, or "
     "when the breaker is released"
@@ -468,4 +468,6 @@ def _remedy(report: SweepReport) -> str:
     if report.cap is not None:
         stale = report.census.stale if report.census else "N"
         return f"if they are dead, `reaper clear --release {stale}` ends as many, or fewer; the cap then begins at 0"
-    return _VANISHED_REMEDY if report.census and report.census.vanished else _SILENT_REMEDY
+    if report.census and report.census.vanished:
+        return _VANISHED_REMEDY
+    return f"find out why the workers fell silent; if the jobs are dead, {release_command(report)}"

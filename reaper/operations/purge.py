@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -23,7 +23,15 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.connections import read_server_clock
 from reaper.database.errors import ErrorKind, classify, is_lock_timeout, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, KeyNotUnique, NotPurgeable, RowsHidden, SpellingUnclear, TooManyFailures
+from reaper.errors import (
+    DatabaseUnavailable,
+    KeyNotUnique,
+    NotPurgeable,
+    RowsHidden,
+    SpellingUnclear,
+    StateUnavailable,
+    TooManyFailures,
+)
 from reaper.memory import RefusedJobStore
 from reaper.model import FailedTransition, Key, Outcome, PurgeReport
 from reaper.profile import Profile
@@ -118,7 +126,7 @@ def purge(
         outcome = run.run()
     except DatabaseUnavailable as problem:
         outcome, error, away = Outcome.FAILED, str(problem), True
-    except (DBAPIError, KeyNotUnique, TooManyFailures, RowsHidden, SpellingUnclear) as problem:
+    except (DBAPIError, KeyNotUnique, TooManyFailures, RowsHidden, SpellingUnclear, StateUnavailable) as problem:
         outcome, error = Outcome.FAILED, short_message(problem)
         away = isinstance(problem, DBAPIError) and classify(problem) is ErrorKind.UNAVAILABLE
     finally:
@@ -224,18 +232,28 @@ class _PurgeRun:
             return Outcome.STANDBY
         return None
 
+    @property
+    def _now(self) -> datetime:
+        """By the database's clock."""
+        return self._clock + timedelta(seconds=time.monotonic() - self._clock_read_at)
+
     def _is_quiet(self) -> bool:
-        """Whether it is a quiet time of the source, by the database's clock."""
-        now = self._clock + timedelta(seconds=time.monotonic() - self._clock_read_at)
-        until = self._source.options.quiet.until(now)
+        """Whether it is a quiet time of the source."""
+        until = self._source.options.quiet.until(self._now)
         self._quiet_until = None if until is None else until.isoformat()
         return until is not None
 
     # --- one batch -------------------------------------------------------------------------------------------
 
     def _delete(self, connection: Connection, job_purge: JobPurge, keys: Sequence[Key]) -> None:
+        """All but those that an operator holds. Raises StateUnavailable when it cannot be known which those are."""
+        holds = self._source.holds_at(self._now)
+        free = [key for key in keys if key not in holds]
+        self._left += len(keys) - len(free)
+        if not free:
+            return
         attempt = partial(self._attempt, connection, job_purge)
-        self._postponed += self._bisection.run(keys, attempt, self._refuse, self._should_cut_no_further)
+        self._postponed += self._bisection.run(free, attempt, self._refuse, self._should_cut_no_further)
 
     def _should_cut_no_further(self) -> bool:
         return self._options.should_stop() or self._options.is_halted() or self._out_of_time

@@ -487,7 +487,7 @@ class Source(DatabaseAccess):
 
     def holds(self, context: EvaluationContext) -> Mapping[Key, JobHold]:
         """The jobs that operators hold, as of this moment. Raises StateUnavailable: then it is not known."""
-        return self._holds(context.now)
+        return self.holds_at(context.now)
 
     def known_holds(self, context: EvaluationContext) -> Mapping[Key, JobHold]:
         """The same for what is only shown: none where they cannot be read."""
@@ -498,9 +498,10 @@ class Source(DatabaseAccess):
 
     def holds_now(self) -> Mapping[Key, JobHold]:
         """The same now; none before `begin_evaluation`. Raises StateUnavailable."""
-        return {} if self._downtime is None else self._holds(self._downtime.estimated_now)
+        return {} if self._downtime is None else self.holds_at(self._downtime.estimated_now)
 
-    def _holds(self, now: datetime) -> Mapping[Key, JobHold]:
+    def holds_at(self, now: datetime) -> Mapping[Key, JobHold]:
+        """Those in force at a moment of the database's clock. Raises StateUnavailable."""
         if self.options.holds is None:
             return {}
         return {key: hold for key, hold in self.options.holds.of(self.name).items() if hold.until > now}

@@ -20,27 +20,25 @@ class SweepOptions:
     """How one sweep is to be done.
 
     Both callables are asked between batches: `should_stop` ends the sweep; `is_halted` ends it too, and a sweep that
-    begins halted still surveys. Neither the breaker nor the cap of a source holds a sweep with `force`, nor one with at
-    most `override_breaker_up_to` stale jobs, which is the number that the person who released it has seen.
+    begins halted still surveys. Neither the breaker nor the cap of a source holds a sweep with at most
+    `override_breaker_up_to` stale jobs, which is the number that the person who released it has seen.
     """
 
     host: str
     batch_size: int
     breaker: Breaker
-    force: bool = False
     dry_run: bool = False
     should_stop: Callable[[], bool] = lambda: False
     is_halted: Callable[[], bool] = lambda: False
     override_breaker_up_to: int = 0
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, force: bool = False, dry_run: bool = False) -> SweepOptions:
+    def from_settings(cls, settings: Settings, *, dry_run: bool = False) -> SweepOptions:
         """A sweep by this host, as configured."""
         return cls(
             host=socket.gethostname(),
             batch_size=settings.batch_size,
             breaker=Breaker.from_settings(settings),
-            force=force,
             dry_run=dry_run,
         )
 
@@ -49,7 +47,7 @@ class SweepOptions:
 
     def released(self, census: JobCounts) -> bool:
         """Whether a person has seen these counts, and lets the sweep go through."""
-        return self.force or 0 < census.stale <= self.override_breaker_up_to
+        return 0 < census.stale <= self.override_breaker_up_to
 
 
 def new_sweep_id() -> str:

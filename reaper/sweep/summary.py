@@ -22,7 +22,7 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield from _preview(report, breaker)
     elif report.outcome is Outcome.HELD and report.census is not None:
         yield f"Held by the {describe_hold(report, breaker)}."
-        yield f"{look_first(report.source)}. If they are dead, `reaper sweep --force` goes through once."
+        yield f"{look_first(report.source)}. If they are dead, {release_command(report)}."
     elif report.outcome is Outcome.STANDBY and not report.reaped:
         yield "Not swept: another replica holds the lease."
     elif report.outcome is not Outcome.FAILED or report.reaped:
@@ -63,6 +63,12 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield f"Celery's workers: {report.revoke_trouble}."
     yield from unknown_lines(report)
     yield from downtime_lines(report)
+
+
+def release_command(report: SweepReport) -> str:
+    """The command that lets the jobs pass which the breaker or the cap holds, and what it does."""
+    stale = report.census.stale if report.census else "N"
+    return f"`reaper sweep --source {report.source} --release {stale}` ends as many, or fewer"
 
 
 def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:

@@ -235,7 +235,7 @@ def test_log_profile_is_refused_on_mariadb_by_settings_and_check(checked: Checke
         )
     reaper.configure(f'[sources.shop]\nprofile = "noetl"\ndatabase_url = "{checked.server.url(checked.name)}"\n')
     del reaper.given["REAPER_PROFILE"], reaper.given["REAPER_DATABASE_URL"]
-    result = reaper("sweep")
+    result = reaper("sweep", "--yes")
     assert result.exit_code == exit_codes.CONFIGURATION and "reaper.toml" in result.stderr and "shop" in result.stderr
 
 

@@ -77,9 +77,9 @@ def test_commands_work_on_views(own: OwnTables, tmp_path: Path, monkeypatch: pyt
     with own.database.session() as worker:
         worker.ask("SELECT 1 FROM all_jobs WHERE id = 1 FOR UPDATE")
         assert reaper("report").exit_code == 0 and reaper("explain", "1").exit_code == 0
-        assert reaper("fail", "1", "--reason", "x").exit_code == 1
+        assert reaper("fail", "--yes", "1", "--reason", "x").exit_code == 1
         worker.rollback()
-    assert reaper("fail", "1", "--reason", "x").exit_code == 0
+    assert reaper("fail", "--yes", "1", "--reason", "x").exit_code == 0
     granted = reaper("grants", "--role", "someone")
     assert granted.exit_code == 0 and "xmax" not in granted.stdout
 

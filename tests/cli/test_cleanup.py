@@ -326,9 +326,9 @@ def test_explain_says_what_is_known_of_them_and_which_entry_ended_an_execution(
     assert re.search(r"the entry workflow\.completed at \S+ ended it", reaper("explain", ended).stdout)
     job = reaper.json("explain", ended)["job"]
     assert (job["ended_by"], job["start_lost"], job["verdict"]) == ("workflow.completed", False, "ended")
-    refused = reaper("fail", ended, "--reason", "test")
+    refused = reaper("fail", "--yes", ended, "--reason", "test")
     assert refused.exit_code == exit_codes.FAILED and "the entry workflow.completed at" in refused.stderr
-    assert reaper("fail", lost, "--reason", "test").exit_code == 0
+    assert reaper("fail", "--yes", lost, "--reason", "test").exit_code == 0
     assert reaper.json("explain", lost)["job"]["ended_by"] == "execution.cancelled"
 
 

@@ -148,7 +148,7 @@ def test_action_option_works_for_clear_and_for_fail(adhese: AdheseWorld, reaper:
     stale, single, other = adhese.stale_job(), adhese.alive_job(), adhese.alive_job()
     assert reaper.json("clear", "--force", "--action", action)["sources"][0]["reaped"] == 1
     assert adhese.state(stale) is State.REAPED
-    document = reaper.json("fail", single, "--action", action, "--reason", "its host is gone")
+    document = reaper.json("fail", "--yes", single, "--action", action, "--reason", "its host is gone")
     message = f"Action '{action}' by operator: its host is gone ({document['operator']})"
     assert (document["action"], document["message"]) == (action, message)
     assert (adhese.state(single), adhese.state(other)) == (State.REAPED, State.RUNNING)

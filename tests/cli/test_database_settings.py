@@ -123,8 +123,8 @@ def use_all_commands(reaper: Reaper, world: World) -> None:
     assert LATELY <= explained["silence_seconds"] < LATELY + 10 * MINUTE
     assert OLD <= explained["age_seconds"] < OLD + 10 * MINUTE
     assert reaper("sweep", "--dry-run").exit_code == 0
-    assert reaper("fail", third, "--reason", "x").exit_code == 0
-    assert reaper("sweep").exit_code == 0
+    assert reaper("fail", "--yes", third, "--reason", "x").exit_code == 0
+    assert reaper("sweep", "--yes").exit_code == 0
     assert {job: world.state(job) for job in (stale, spared, young)} == {
         stale: State.REAPED, spared: State.RUNNING, young: State.RUNNING,
     }  # fmt: skip
@@ -176,7 +176,7 @@ def test_keys_are_written_alike_whatever_the_notation_of_a_database(
         keys = ["\\x00ff27,1 day 02:00:00", "\\x5c5c27,-1 mons +00:00:03", "\\xdeadbeef,1 mon"]
         assert sorted(",".join(job["key"]) for job in reaper.json("report")["sources"][0]["jobs"]) == keys
         assert reaper.json("explain", keys[2])["job"]["verdict"] == "young"
-        assert reaper("sweep").exit_code == 0
+        assert reaper("sweep", "--yes").exit_code == 0
         assert session.ask("SELECT encode(id, 'hex') FROM j WHERE state = 'on'") == [("deadbeef",)]
 
 

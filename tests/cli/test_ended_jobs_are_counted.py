@@ -23,7 +23,7 @@ set = { status = "queued", started_at = { is = "null" } }
 set = { status = "failed", finished_at = { is = "now" } }
 """
 COMMANDS = {
-    "sweep": (("sweep",), "JobTimeout", "fail"),
+    "sweep": (("sweep", "--yes"), "JobTimeout", "fail"),
     "clear": (("clear", "--force"), "JobTimeout", "fail"),
     "cleanup": (("cleanup", "--older-than-minutes", "60", "--yes"), "JobTimeout", "fail"),
     "reset": (("reset", "--source", "default", "--confirm", "default"), "ManualTimeout", "fail"),
@@ -35,10 +35,10 @@ COMMANDS = {
         "Interrupted",
         "fail",
     ),
-    "fail": (("fail", "JOB", "--reason", "test"), "ManualTimeout", "fail"),
-    "fail requeue": (("fail", "JOB", "--reason", "test", "--action", "requeue"), "ManualTimeout", "requeue"),
+    "fail": (("fail", "--yes", "JOB", "--reason", "test"), "ManualTimeout", "fail"),
+    "fail requeue": (("fail", "--yes", "JOB", "--reason", "test", "--action", "requeue"), "ManualTimeout", "requeue"),
     "fail dead_letter": (
-        ("fail", "JOB", "--reason", "test", "--action", "dead_letter"),
+        ("fail", "--yes", "JOB", "--reason", "test", "--action", "dead_letter"),
         "ManualTimeout",
         "dead_letter",
     ),
@@ -91,9 +91,9 @@ def test_action_that_was_taken_stands_in_the_document_the_table_the_log_and_the_
     log = reaper.folder / "log"
     reaper.given |= {"REAPER_LOG_FILE": str(log), "REAPER_LOG_FORMAT": "json"}
     jobs = [protea.stale(age=9 * HOUR)]
-    [source] = reaper.json("sweep")["sources"]
+    [source] = reaper.json("sweep", "--yes")["sources"]
     assert [job["action"] for job in source["reaped_jobs"]] == ["requeue"]
     assert [json.loads(line)["action"] for line in log.read_text().splitlines()] == ["requeue"]
     jobs.append(protea.stale(age=9 * HOUR))
-    assert " requeue " in reaper("sweep", COLUMNS="200").stdout
+    assert " requeue " in reaper("sweep", "--yes", COLUMNS="200").stdout
     assert [protea.status(job) for job in jobs] == ["queued", "queued"]

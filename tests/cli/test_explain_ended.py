@@ -103,9 +103,9 @@ def test_what_a_reap_wrote_is_no_sign_of_life_of_the_job_that_it_ended(place: Pl
     """Its audit event in a table of signs, its columns, and the later end of its child."""
     place.job(1, beat=4 * HOUR)
     place.note(1, 3 * HOUR, "progress", "no JSON")
-    assert "Reaped 1 stale job(s)." in place.reaper("sweep").stdout
+    assert "Reaped 1 stale job(s)." in place.reaper("sweep", "--yes").stdout
     place.job(2, beat=5 * HOUR, parent=1)
-    assert "Reaped 1 stale job(s)." in place.reaper("sweep").stdout
+    assert "Reaped 1 stale job(s)." in place.reaper("sweep", "--yes").stdout
     job = place.explain(1)
     assert (job["verdict"], job["witness"]) == ("ended", "event") and is_ago(job, 3)
     # The heartbeat from before the end stands in the audit event alone.
@@ -119,7 +119,7 @@ def test_what_a_reap_wrote_is_no_sign_of_life_of_the_job_that_it_ended(place: Pl
 
 def test_sign_of_life_after_the_end_still_counts(place: Place) -> None:
     place.job(1)
-    place.reaper("sweep")
+    place.reaper("sweep", "--yes")
     place.session.do("UPDATE notes SET detail = NULL WHERE name = 'progress'")
     place.note(1, -30)
     job = place.explain(1)
@@ -128,7 +128,7 @@ def test_sign_of_life_after_the_end_still_counts(place: Place) -> None:
 
 def test_audit_event_is_no_sign_of_life_although_its_evidence_is_too_long_to_be_read(place: Place) -> None:
     place.job(1)
-    place.reaper("sweep")
+    place.reaper("sweep", "--yes")
     assert place.session.do("UPDATE notes SET detail = %s", f'{{"sweep_id": "1", "filler": "{"x" * 25_000}"}}') == 1
     assert place.explain(1)["signs"]["event"] is None
 
@@ -143,13 +143,13 @@ def test_end_without_an_audit_event_is_explained_from_what_the_state_directory_k
     place.reaper.configure(PROFILE)
     place.job(1, beat=4 * HOUR)
     Memory.open(place.reaper.folder / "state").close()
-    place.reaper("sweep")
+    place.reaper("sweep", "--yes")
     job, document = place.explain(1), place.reaper.json("explain", "1")
     assert job["witness"] == "heartbeat" and is_ago(job, 4)
     assert [audit["reason"] for audit in document["audits"]] == ["JobTimeout"]
     # Another command, by hand.
     place.job(2, beat=5 * HOUR)
-    assert place.reaper("fail", "2", "--reason", "test").exit_code == 0
+    assert place.reaper("fail", "--yes", "2", "--reason", "test").exit_code == 0
     assert is_ago(place.explain(2), 5)
 
 
@@ -181,7 +181,7 @@ def test_job_does_not_run_for_the_conditions_that_do_not_hold(
     place.job(1, **values)
     job = place.explain(1)
     assert (job["verdict"], job["not_running"], job["why"]) == ("ended", why, " and ".join(why))
-    refused = place.reaper("fail", "1", "--reason", "test")
+    refused = place.reaper("fail", "--yes", "1", "--reason", "test")
     assert refused.exit_code == 1 and f"is not running: {why[0]}" in refused.stderr
 
 

@@ -58,7 +58,7 @@ def test_granted_role_can_check_sweep_report_and_explain(reaper: Reaper, protea:
     job = protea.stale()
     run(protea.url, reaper("grants", "--role", role).stdout)
     least = as_role(reaper, protea.url, role)
-    for command in (["check"], ["report"], ["sweep"], ["explain", job]):
+    for command in (["check"], ["report"], ["sweep", "--yes"], ["explain", job]):
         result = least(*command)
         assert (result.exit_code, without_notice(result.stderr)) == (exit_codes.DONE, ""), (command, result.output)
     assert "0 errors" not in least("check").stdout and "error:" not in least("check").stdout
@@ -119,7 +119,7 @@ def test_fence_can_be_installed_by_a_role_with_the_optional_grant(reaper: Reaper
     least = as_role(reaper, protea.url, role)
     assert least("fence", "install", "--force").exit_code == exit_codes.DONE
     job = protea.stale()
-    assert least("sweep").exit_code == exit_codes.DONE
+    assert least("sweep", "--yes").exit_code == exit_codes.DONE
     protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", (job,))
     assert protea.status(job) == "failed"
 
@@ -140,7 +140,7 @@ def test_tables_that_only_their_owner_finds_by_their_names_are_found_by_the_role
     assert not [line for line in live(reaper("grants", "--role", owner).stdout) if "search_path" in line]
     run(protea.url, printed)
     least = as_role(reaper, protea.url, role)
-    for command in (["check"], ["sweep"], ["explain", job]):
+    for command in (["check"], ["sweep", "--yes"], ["explain", job]):
         result = least(*command)
         assert (result.exit_code, without_notice(result.stderr)) == (exit_codes.DONE, ""), (command, result.output)
     again = as_role(reaper, protea.url, owner)("grants", "--role", role).stdout
@@ -280,6 +280,6 @@ def test_mariadb_user_gets_columns_and_stays_locked_until_it_has_a_password(mari
         cursor.execute(f"ALTER USER {name}@localhost ACCOUNT UNLOCK")
         result = least("check")
         assert result.exit_code == exit_codes.DONE and "error:" not in result.stdout, result.output
-        assert least("sweep").exit_code == exit_codes.DONE
+        assert least("sweep", "--yes").exit_code == exit_codes.DONE
         cursor.execute(f"DROP USER {name}@localhost")
     mariadb.drop_database(name)

@@ -18,14 +18,19 @@ from tests.support.api import OPERATOR, ApiDaemon
 from tests.support.commands import COMMAND, Reaper, environment
 from tests.support.protea import MINUTE, Protea
 from tests.support.purges import finished
-from tests.support.terminals import interrupted, typed
+from tests.support.terminals import asked, interrupted, typed
 from tests.support.waiting import wait_until
 from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.world import State
 
 ALICE = HaltRecord("alice", "look first")
-CLEAR, RESET, SWEEP, PURGE = ("clear", "--yes"), ("reset", "--source", "main", "--yes"), ("sweep",), ("purge", "--yes")
+CLEAR, RESET, SWEEP, PURGE = (
+    ("clear", "--yes"),
+    ("reset", "--source", "main", "--yes"),
+    ("sweep", "--yes"),
+    ("purge", "--yes"),
+)
 CLOSE = (
     "close-interrupted", "--source", "main", "--only-server", "--started-ago", "0s", "--listen", "0.1s",
     "--window", "1d", "--release", "100", "--yes",
@@ -72,7 +77,11 @@ def ended(protea: Protea) -> int:
 # --- halt -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [CLEAR, RESET, SWEEP, PURGE, CLOSE], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words",
+    [CLEAR, PURGE, *(pytest.param(words, marks=pytest.mark.thorough) for words in (RESET, SWEEP, CLOSE))],
+    ids=lambda words: words[0],
+)
 def test_halt_holds_a_command_that_says_who_and_is_passed_by_while_halted(
     reaper: Reaper, protea: Protea, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -102,12 +111,12 @@ def test_halt_of_a_daemon_without_a_state_directory_holds_a_sweep_by_hand(
         assert daemon.api.post("/api/supervisor/halt?reason=look").status == 200
         protea.stale()
         reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": str(daemon.port)})
-        held = reaper("sweep")
+        held = reaper("sweep", "--yes")
         assert (held.exit_code, ended(protea)) == (exit_codes.FAILED, 0)
         assert held.stderr.startswith(f"reaper: halted by {OPERATOR} over HTTP from 127.0.0.1:")
         daemon.api.post("/api/supervisor/restart")
         wait_until(lambda: ended(protea) == 1, "the daemon sweeps again")
-    passed = reaper("sweep")
+    passed = reaper("sweep", "--yes")
     assert passed.exit_code == 0
     assert passed.stderr.startswith("reaper: no halt could be seen: no state directory is set (REAPER_STATE_DIR)")
 
@@ -189,20 +198,11 @@ def test_yes_to_the_question_releases_what_it_named_and_not_what_fell_silent_sin
     reaper: Reaper, protea: Protea
 ) -> None:
     many(protea, 60)
-    ours, theirs = pty.openpty()
-    words = (*COMMAND, "clear")
-    with subprocess.Popen(words, env=environment(reaper.given), cwd=reaper.folder, stdin=theirs,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
-        assert process.stderr is not None and process.stdout is not None
-        os.close(theirs)
-        read = ""
-        while "End 60 stale job(s)? [y/N]" not in read:
-            read += process.stderr.read(1)
+    with asked(reaper, "End 60 stale job(s)? [y/N]", "clear") as (process, answer):
         many(protea, 1)
-        os.write(ours, b"y\n")
-        output = process.stdout.read()
-        assert process.wait(30) == exit_codes.FAILED
-    os.close(ours)
+        answer(b"y\n")
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == exit_codes.FAILED
     assert "Held by the breaker: 61 of 61 running jobs" in output and ended(protea) == 0
 
 
@@ -261,7 +261,7 @@ def test_sweep_at_a_terminal_shows_the_jobs_and_asks_and_leaves_held_ones_out(re
     assert ended(protea) == 102 and protea.status(held) == "running"
 
 
-@pytest.mark.parametrize("words", [("sweep", "--yes"), ("sweep", "--force"), ("sweep", "--json")], ids=" ".join)
+@pytest.mark.parametrize("words", [("sweep", "--yes"), ("sweep", "--force", "--json")], ids=" ".join)
 def test_sweep_asks_no_question_of_a_script(reaper: Reaper, protea: Protea, words: tuple[str, ...]) -> None:
     protea.stale()
     status, _, errors = typed(reaper, "", *words)
@@ -271,8 +271,27 @@ def test_sweep_asks_no_question_of_a_script(reaper: Reaper, protea: Protea, word
 def test_release_lets_so_many_jobs_of_a_sweep_pass_or_fewer(reaper: Reaper, protea: Protea) -> None:
     many(protea, 51)
     assert reaper("sweep", "--yes").exit_code == exit_codes.FAILED, "a yes passes the question and nothing else"
-    assert reaper("sweep", "--release", "50").exit_code == exit_codes.FAILED and ended(protea) == 0
-    assert reaper("sweep", "--release", "51").exit_code == 0 and ended(protea) == 51
+    assert reaper("sweep", "--yes", "--release", "50").exit_code == exit_codes.FAILED and ended(protea) == 0
+    assert reaper("sweep", "--yes", "--release", "51").exit_code == 0 and ended(protea) == 51
+
+
+def test_fail_at_a_terminal_shows_how_alive_the_job_is_and_ends_the_run_that_was_seen(
+    reaper: Reaper, protea: Protea
+) -> None:
+    job = protea.job()
+    protea.event(job, age=2)
+    status, shown, errors = typed(reaper, "n\n", "fail", job, "--reason", "its node is gone")
+    assert (status, shown, protea.status(job)) == (0, "", "running")
+    assert f"job {job} (embed): spared: " in errors and "End it with the action fail? [y/N]" in errors
+    with asked(reaper, "[y/N]", "fail", job, "--reason", "its node is gone") as (process, answer):
+        protea.connection.execute("UPDATE job SET started_at = now() WHERE id = %s", [job])
+        answer(b"y\n")
+        output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output, protea.status(job)) == (exit_codes.FAILED, "", "running")
+    status, shown, _ = typed(reaper, "y\n", "fail", job, "--reason", "its node is gone")
+    assert status == 0 and f"Failed job {job}" in shown and protea.status(job) == "failed"
+    status, _, errors = typed(reaper, "", "fail", job, "--reason", "its node is gone")
+    assert status == exit_codes.FAILED and "is not running" in errors and "?" not in errors
 
 
 def test_cleanup_at_a_terminal_shows_the_executions_and_asks(cleaner: Reaper, noetl: NoetlWorld) -> None:

@@ -42,13 +42,13 @@ def refuse_to_fail(protea: Protea, job: str) -> None:
 def test_sweep_shows_what_it_ended_and_what_it_spared(reaper: Reaper, protea: Protea) -> None:
     stale, alive = protea.stale(), protea.job()
     protea.event(alive, age=MINUTE)
-    result = reaper("sweep")
+    result = reaper("sweep", "--yes")
     assert result.exit_code == 0
     assert "Reaped 1 stale job(s).\n" in result.stdout
     assert stale in result.stdout
     assert "2 running, 2 past their timeout: 1 spared, 1 stale" in result.stdout
     assert (protea.status(stale), protea.status(alive)) == ("failed", "running")
-    assert "Reaped 0 stale job(s).\n" in reaper("sweep").stdout
+    assert "Reaped 0 stale job(s).\n" in reaper("sweep", "--yes").stdout
 
 
 def test_json_document_of_a_sweep_has_the_report_and_names_jobs_by_plain_strings(
@@ -56,7 +56,7 @@ def test_json_document_of_a_sweep_has_the_report_and_names_jobs_by_plain_strings
 ) -> None:
     stale, alive = protea.stale(), protea.job()
     protea.event(alive, age=MINUTE)
-    document = reaper.json("sweep")
+    document = reaper.json("sweep", "--yes")
     assert document["command"] == "sweep"
     [source] = document["sources"]
     assert (source["source"], source["outcome"], source["reaped"], source["error"]) == ("default", "done", 1, None)
@@ -81,8 +81,8 @@ def test_dry_run_shows_the_same_choice_and_changes_nothing(reaper: Reaper, prote
 def test_older_than_is_the_timeout_of_every_kind_without_a_longer_one(reaper: Reaper, protea: Protea) -> None:
     reaper.configure("[kinds.train]\ntimeout_seconds = '5d'\n")
     job, longer = protea.stale(age=3 * HOUR), protea.stale(age=3 * HOUR, operation="train")
-    assert reaper.json("sweep")["sources"][0]["reaped"] == 0
-    assert reaper.json("sweep", "--older-than", "2h")["sources"][0]["reaped"] == 1
+    assert reaper.json("sweep", "--yes")["sources"][0]["reaped"] == 0
+    assert reaper.json("sweep", "--yes", "--older-than", "2h")["sources"][0]["reaped"] == 1
     assert protea.audits(job)[0]["fields"]["timeout_from"] == "--older-than"
     assert protea.status(longer) == "running"
 
@@ -97,20 +97,23 @@ def test_older_than_is_any_time_up_to_ten_years(reaper: Reaper, protea: Protea) 
             assert "Invalid value for '--older-than': expected a duration above 0 and up to 3650d" in refused.stderr
 
 
-def test_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, protea: Protea) -> None:
+def test_breaker_holds_a_sweep_and_force_passes_no_more_than_the_question(reaper: Reaper, protea: Protea) -> None:
     protea.connection.execute(
         "INSERT INTO job (operation, queue_name, status, created_at, started_at)"
         " SELECT 'embed', 'q', 'running', now() - interval '8h', now() - interval '8h' FROM generate_series(1, 120)"
     )
     dry = reaper("sweep", "--dry-run")
     assert "... and 20 more." in dry.stdout and "The breaker would hold this sweep" in dry.stdout
-    held = reaper("sweep")
+    held = reaper("sweep", "--yes")
     assert held.exit_code == exit_codes.FAILED
     assert "Held by the breaker: 120 of 120 running jobs fell silent" in held.stdout
     assert "Look first: `reaper report --source default --verdict stale`" in held.stdout
-    assert "`reaper sweep --force`" in held.stdout and "Reaped" not in held.stdout
-    assert reaper.json("sweep", code=exit_codes.FAILED)["sources"][0]["outcome"] == "held"
-    forced = reaper("sweep", "--force")
+    assert (
+        "`reaper sweep --source default --release 120` ends as many, or fewer" in held.stdout
+        and "Reaped" not in held.stdout
+    )
+    assert reaper.json("sweep", "--force", code=exit_codes.FAILED)["sources"][0]["outcome"] == "held"
+    forced = reaper("sweep", "--force", "--release", "120")
     assert forced.exit_code == 0
     assert "Reaped 120 stale job(s)." in forced.stdout and "... and 20 more." in forced.stdout
 
@@ -119,7 +122,7 @@ def test_locked_row_is_left_alone_and_its_holder_is_named(reaper: Reaper, protea
     job = protea.stale()
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [job])
-        result = reaper("sweep")
+        result = reaper("sweep", "--yes")
         pid = worker.info.backend_pid
     assert result.exit_code == 0
     assert f"Alive: {job}: its row is locked by process {pid} (" in result.stdout
@@ -128,7 +131,7 @@ def test_locked_row_is_left_alone_and_its_holder_is_named(reaper: Reaper, protea
 def test_refused_job_is_named_and_the_others_are_ended(reaper: Reaper, protea: Protea) -> None:
     guarded, stale = protea.stale(), protea.stale()
     refuse_to_fail(protea, guarded)
-    result = reaper("sweep")
+    result = reaper("sweep", "--yes")
     assert result.exit_code == exit_codes.FAILED
     assert f"Refused by the database: {guarded}: not this one" in result.stdout
     assert (protea.status(guarded), protea.status(stale)) == ("running", "failed")
@@ -136,7 +139,7 @@ def test_refused_job_is_named_and_the_others_are_ended(reaper: Reaper, protea: P
 
 def test_recent_server_start_is_named_as_the_reason_to_spare(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
-    result = reaper("sweep", REAPER_RESTART_GRACE="60s")
+    result = reaper("sweep", "--yes", REAPER_RESTART_GRACE="60s")
     assert result.exit_code == 0
     assert "1 job(s) have been silent for longer than their stall window and were spared" in result.stdout
     assert "The first becomes stale in " in result.stdout and protea.status(job) == "running"
@@ -145,7 +148,7 @@ def test_recent_server_start_is_named_as_the_reason_to_spare(reaper: Reaper, pro
 
 def test_failed_sweep_points_to_check(reaper: Reaper, protea: Protea) -> None:
     protea.connection.execute("DROP TABLE job_event")
-    result = reaper("sweep")
+    result = reaper("sweep", "--yes")
     assert (result.exit_code, result.stdout) == (exit_codes.FAILED, "")
     assert 'relation "job_event" does not exist; `reaper check`' in result.stderr
 
@@ -163,7 +166,7 @@ def test_ctrl_c_ends_a_sweep_between_two_batches_with_nothing_half_done(reaper: 
         "INSERT INTO job (operation, queue_name, status, started_at)"
         " SELECT 'embed', 'q', 'running', now() - interval '8h' FROM generate_series(1, 20000)"
     )
-    with reaper.process("sweep", "--force", "--json", REAPER_BATCH_SIZE="5") as process:
+    with reaper.process("sweep", "--release", "20000", "--yes", "--json", REAPER_BATCH_SIZE="5") as process:
         wait_until(lambda: count(protea, FAILED) > 0, "the first batch is committed")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
@@ -179,7 +182,7 @@ def test_ctrl_c_while_nothing_is_changed_ends_a_sweep_at_once(reaper: Reaper, pr
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with protea.connect() as other:
         other.execute("LOCK TABLE job")
-        with reaper.process("sweep") as process:
+        with reaper.process("sweep", "--yes") as process:
             wait_until(lambda: count(protea, waiting) > 0, "the command waits for a lock")
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=4)
@@ -193,7 +196,7 @@ def test_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(re
     )
     protea.connection.execute("CREATE TRIGGER hang BEFORE INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION hang()")
     hanging = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-    with reaper.process("sweep") as process:
+    with reaper.process("sweep", "--yes") as process:
         wait_until(lambda: count(protea, hanging) > 0, "a statement of the command hangs")
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
@@ -281,7 +284,7 @@ def test_explain_shows_every_sign_every_threshold_and_the_outlook(reaper: Reaper
 
 def test_reaped_job_is_explained_by_the_evidence_of_its_reap(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
-    sweep_id = reaper.json("sweep")["sources"][0]["sweep_id"]
+    sweep_id = reaper.json("sweep", "--yes")["sources"][0]["sweep_id"]
     shown = reaper("explain", job).stdout
     assert "ended: its status is failed" in shown
     assert "JobTimeout, at 20" in shown and f"sweep {sweep_id}" in shown
@@ -302,7 +305,7 @@ def test_events_of_the_same_name_that_others_wrote_do_not_confuse_an_explanation
     assert reaper("explain", job).stdout.count("an event without evidence, not written by the reaper") == 2
 
 
-@pytest.mark.parametrize("command", [["explain"], ["fail", "--reason", "x"]])
+@pytest.mark.parametrize("command", [["explain"], ["fail", "--yes", "--reason", "x"]])
 def test_unknown_job_is_one_line_and_exit_status_1(reaper: Reaper, command: list[str]) -> None:
     unknown, malformed = reaper(*command, NO_SUCH_JOB), reaper(*command, "17")
     assert (unknown.exit_code, malformed.exit_code) == (exit_codes.FAILED, exit_codes.FAILED)
@@ -322,7 +325,7 @@ def test_key_of_several_columns_is_written_with_commas(reaper: Reaper, protea: P
     assert reaper.json("explain", name)["job"]["key"] == [job, "a,b"]
     assert f"there is no job {job}: expected the 2 values of its key" in reaper("explain", job).stderr
     assert name in reaper("report").stdout
-    assert reaper("fail", name, "--reason", "x").exit_code == 0
+    assert reaper("fail", "--yes", name, "--reason", "x").exit_code == 0
     assert protea.status(job) == "failed"
 
 
@@ -349,7 +352,7 @@ fields = { is = "evidence" }
 def test_fail_ends_a_live_job_and_the_audit_event_says_who_and_why(reaper: Reaper, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     protea.event(job)
-    result = reaper("fail", job, "--reason", "its node is gone")
+    result = reaper("fail", "--yes", job, "--reason", "its node is gone")
     assert (result.exit_code, result.stdout) == (0, f"Failed job {job} in source default (ManualTimeout).\n")
     row, [event] = protea.row(job), protea.audits(job)
     assert (row["status"], row["error_code"]) == ("failed", "ManualTimeout")
@@ -362,7 +365,7 @@ def test_fail_ends_a_live_job_and_the_audit_event_says_who_and_why(reaper: Reape
 
 def test_json_document_of_fail_has_the_job_and_the_operator(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
-    document = reaper.json("fail", job, "--reason", "x")
+    document = reaper.json("fail", "--yes", job, "--reason", "x")
     assert (document["source"], document["reaped"]["key"]) == ("default", job)
     assert document["reaped"]["reason"] == "ManualTimeout"
 
@@ -370,7 +373,7 @@ def test_json_document_of_fail_has_the_job_and_the_operator(reaper: Reaper, prot
 @pytest.mark.parametrize("status", ["queued", "succeeded", "failed"])
 def test_fail_refuses_a_job_that_does_not_run(reaper: Reaper, protea: Protea, status: str) -> None:
     job = protea.job(status=status)
-    result = reaper("fail", job, "--reason", "x")
+    result = reaper("fail", "--yes", job, "--reason", "x")
     assert result.exit_code == exit_codes.FAILED
     assert result.stderr == f"reaper: source default: job {job} is not running: its status is {status}\n"
     assert (protea.status(job), protea.audits(job)) == (status, [])
@@ -380,7 +383,7 @@ def test_fail_refuses_a_locked_job_without_waiting(reaper: Reaper, protea: Prote
     job = protea.stale()
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR NO KEY UPDATE", [job])
-        result = reaper("fail", job, "--reason", "x")
+        result = reaper("fail", "--yes", job, "--reason", "x")
         pid = worker.info.backend_pid
     assert result.exit_code == exit_codes.FAILED
     assert f"job {job} is alive: its row is locked by process {pid}" in result.stderr
@@ -390,7 +393,7 @@ def test_fail_refuses_a_locked_job_without_waiting(reaper: Reaper, protea: Prote
 def test_job_that_the_database_refuses_to_fail_stays_as_it_is(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     refuse_to_fail(protea, job)
-    result = reaper("fail", job, "--reason", "x")
+    result = reaper("fail", "--yes", job, "--reason", "x")
     assert (result.exit_code, result.stderr) == (exit_codes.FAILED, "reaper: source default: not this one\n")
     assert (protea.status(job), protea.audits(job)) == ("running", [])
 

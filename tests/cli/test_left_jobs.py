@@ -94,9 +94,9 @@ def test_lock_on_a_row_that_belongs_to_a_job_is_told_as_one_on_its_own_row_is(pl
         assert lock in " ".join(place.reaper("explain", "1", COLUMNS="300").stdout.split())
         assert (place.left("1"), place.left("2")) == (["locked"], [])
         assert "1 silent job(s) are left (locked), such as 1: " + lock in place.reaper("check", COLUMNS="300").stdout
-        refused = place.reaper("fail", "1", "--reason", "test")
+        refused = place.reaper("fail", "--yes", "1", "--reason", "test")
         assert refused.exit_code == 1 and f"job 1 is alive: {lock}" in refused.stderr
-        assert f"Alive: 1: {lock}" in place.reaper("sweep").stdout
+        assert f"Alive: 1: {lock}" in place.reaper("sweep", "--yes").stdout
         assert place.states() == {1: "started", 2: "failed"}
         worker.rollback()
     assert place.left("1") == []
@@ -108,7 +108,7 @@ def test_row_that_no_profile_counts_as_a_part_locks_no_job(place: Place) -> None
     with place.database.session() as worker:
         assert worker.ask("SELECT 1 FROM job_locks WHERE job_id = 1 AND lock_name = 'none' FOR UPDATE")
         assert place.left("1") == []
-        assert "Reaped 1 stale job(s)." in place.reaper("sweep").stdout
+        assert "Reaped 1 stale job(s)." in place.reaper("sweep", "--yes").stdout
         worker.rollback()
 
 
@@ -155,11 +155,11 @@ def test_jobs_whose_signs_may_be_in_local_time_are_left_by_a_single_sweep_and_ch
     assert "warning: jobs.beat: may not be in UTC: " in found and "are -05:00 away from the database's clock" in found
     assert 'Say it in the profile, such as times."jobs.beat" = { naive = ' in found
     for options in (["--dry-run"], []):
-        assert "jobs.beat may not be in UTC" in place.reaper("sweep", *options).stdout
+        assert "jobs.beat may not be in UTC" in place.reaper("sweep", "--yes", *options).stdout
     assert set(place.states().values()) == {"started"}
     place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
     assert "may not be in UTC" not in place.reaper("check").stdout
-    assert "Reaped 3 stale job(s)." in place.reaper("sweep").stdout
+    assert "Reaped 3 stale job(s)." in place.reaper("sweep", "--yes").stdout
 
 
 @mostly_on("postgresql", "place")
@@ -182,4 +182,4 @@ def test_age_and_silence_of_a_job_whose_moments_are_unknown_are_said_to_be_unkno
     [job] = [job for job in place.reaper.json("report")["sources"][0]["jobs"] if job["key"] == "1"]
     assert (job["silence_seconds"], job["stale_in_seconds"], job["signs"]) == (None, None, {"heartbeat": None})
     assert why in job["unknown"] and place.left("1") == ["unknown"]
-    assert why in place.reaper("sweep").stdout and set(place.states().values()) == {"started"}
+    assert why in place.reaper("sweep", "--yes").stdout and set(place.states().values()) == {"started"}

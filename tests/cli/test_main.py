@@ -170,7 +170,8 @@ def test_run_sweeps_until_it_is_stopped(reaper: Reaper) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["sweep"], ["report"], ["check"], ["explain", "17"], ["fail", "17", "--reason", "x"]]
+    "arguments",
+    [["sweep", "--yes"], ["report"], ["check"], ["explain", "17"], ["fail", "17", "--yes", "--reason", "x"]],
 )
 def test_unavailable_database_is_exit_status_75_in_one_line_that_names_the_source(
     bare: Reaper, arguments: list[str]
@@ -182,12 +183,12 @@ def test_unavailable_database_is_exit_status_75_in_one_line_that_names_the_sourc
 
 
 def test_json_document_says_that_a_database_is_away(bare: Reaper) -> None:
-    for name in ("sweep", "report", "check"):
-        [source] = bare.json(name, code=exit_codes.AWAY, REAPER_DATABASE_URL=AWAY)["sources"]
+    for words in (("sweep", "--yes"), ("report",), ("check",)):
+        [source] = bare.json(*words, code=exit_codes.AWAY, REAPER_DATABASE_URL=AWAY)["sources"]
         assert source["database_away"] and "connection failed" in source["error"]
     refused = bare.json("explain", "17", code=exit_codes.AWAY, REAPER_DATABASE_URL=AWAY)
     assert (refused["command"], "connection failed" in refused["error"]) == ("explain", True)
-    assert "no database" in bare.json("sweep", code=exit_codes.CONFIGURATION)["error"]
+    assert "no database" in bare.json("sweep", "--yes", code=exit_codes.CONFIGURATION)["error"]
 
 
 def two_sources(reaper: Reaper, first: str, second: str) -> None:
@@ -203,22 +204,22 @@ def test_unavailable_source_does_not_hide_the_other(reaper: Reaper, protea: Prot
     assert job in reported.stdout and "source there" in reported.stderr
     assert reaper("explain", job).exit_code == 0
     # The other source might have a job of that name too.
-    refused = reaper("fail", job, "--reason", "x")
+    refused = reaper("fail", "--yes", job, "--reason", "x")
     assert refused.exit_code == exit_codes.AWAY and "--source" in refused.stderr
     assert reaper("check").exit_code == exit_codes.AWAY
-    swept = reaper.json("sweep", code=exit_codes.AWAY)
+    swept = reaper.json("sweep", "--yes", code=exit_codes.AWAY)
     assert [(source["source"], source["reaped"]) for source in swept["sources"]] == [("here", 1), ("there", 0)]
-    assert reaper("sweep", "--source", "here").exit_code == 0
+    assert reaper("sweep", "--yes", "--source", "here").exit_code == 0
 
 
 def test_job_that_two_sources_have_needs_the_source_option(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     # The same database once more, under a name by which it cannot be recognised.
     two_sources(reaper, protea.url, f"{protea.url}&application_name=other")
-    result = reaper("fail", job, "--reason", "x")
+    result = reaper("fail", "--yes", job, "--reason", "x")
     assert result.exit_code == exit_codes.USAGE
     assert "is in several sources: here, there" in result.stderr
-    assert reaper("fail", job, "--reason", "x", "--source", "there").exit_code == 0
+    assert reaper("fail", "--yes", job, "--reason", "x", "--source", "there").exit_code == 0
     nowhere = reaper("explain", job, "--source", "here").exit_code, reaper("explain", "17").stderr
     assert nowhere[0] == 0 and "source here" in nowhere[1] and "source there" in nowhere[1]
 
@@ -259,7 +260,7 @@ def test_colours_are_for_terminals_alone_and_not_where_they_are_unwanted(reaper:
     assert "\x1b[31m" in on_terminal(reaper, "report")
     plain = on_terminal(reaper, "report", NO_COLOR="1")
     assert job in plain and "\x1b" not in plain
-    assert "\x1b" not in reaper("report").output + reaper("sweep").output
+    assert "\x1b" not in reaper("report").output + reaper("sweep", "--yes").output
 
 
 def test_names_stay_whole_on_a_narrow_terminal(reaper: Reaper, protea: Protea) -> None:
@@ -273,7 +274,7 @@ def test_names_stay_whole_on_a_narrow_terminal(reaper: Reaper, protea: Protea) -
 def test_progress_of_a_long_sweep_is_shown_only_on_a_terminal(reaper: Reaper, protea: Protea) -> None:
     ours, theirs = pty.openpty()
     protea.stale()
-    with reaper.process("sweep", "--json", stderr=theirs, TERM="xterm") as process:
+    with reaper.process("sweep", "--yes", "--json", stderr=theirs, TERM="xterm") as process:
         os.close(theirs)
         output, _ = process.communicate(timeout=30)
     assert json.loads(output)["sources"][0]["reaped"] == 1
@@ -315,7 +316,7 @@ def test_output_that_cannot_be_encoded_is_spelled_out(reaper: Reaper, protea: Pr
 
 def test_json_document_is_alone_on_stdout(reaper: Reaper, protea: Protea) -> None:
     protea.stale()
-    with reaper.process("sweep", "--json") as process:
+    with reaper.process("sweep", "--yes", "--json") as process:
         output, errors = process.communicate(timeout=30)
     assert (json.loads(output)["command"], without_notice(errors)) == ("sweep", "")
 

@@ -22,12 +22,12 @@ HELD = ("sweep", "cleanup", "clear", "task clear")
 
 CLOSE = ("close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes")
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "sweep": ("sweep",),
+    "sweep": ("sweep", "--yes"),
     "cleanup": ("cleanup", "--older-than-minutes", "60"),
     "clear": ("clear", "--force"),
     "reset": ("reset", "--source", "default", "--confirm", "default"),
     "close-interrupted": (*CLOSE, "--listen", "0.3s", "--window", "1d"),
-    "purge": ("purge",),
+    "purge": ("purge", "--yes"),
 }
 
 
@@ -82,7 +82,7 @@ def test_batch_size_and_days_of_a_purge_are_the_configured_ones(reaper: Reaper, 
     reaper.configure(
         f'[sources.default]\ndatabase_url = "{protea.url}"\n[sources.default.purge]\nbatch_size = 2\ndays_to_keep = 7\n'
     )
-    assert reaper("purge", REAPER_DATABASE_URL="").stdout == "Purged 3 finished job(s).\n"
+    assert reaper("purge", "--yes", REAPER_DATABASE_URL="").stdout == "Purged 3 finished job(s).\n"
     assert batches(protea) == [2, 1]
 
 
@@ -130,7 +130,7 @@ def test_statements_are_given_the_configured_time(setting: str, seconds: float, 
     protea.connection.execute(
         "ALTER TABLE job RENAME TO job_; CREATE VIEW job AS SELECT * FROM job_ WHERE pg_sleep(30) IS NOT NULL"
     )
-    document: Any = reaper.json("sweep", code=1, **{setting: f"{seconds:g}s"})
+    document: Any = reaper.json("sweep", "--yes", code=1, **{setting: f"{seconds:g}s"})
     assert "statement timeout" in document["sources"][0]["error"]
     assert document["sources"][0]["duration_seconds"] < 15
 
@@ -155,8 +155,8 @@ def harmless(text: str) -> None:
         ("explain", "JOB", "--json"),
         ("explain", EVIL),
         ("sweep", "--dry-run"),
-        ("sweep",),
-        ("sweep", "--json"),
+        ("sweep", "--yes"),
+        ("sweep", "--yes", "--json"),
         ("cleanup", "--older-than-minutes", "60", "--dry-run"),
         ("cleanup", "--older-than-minutes", "60"),
         ("clear", "--dry-run"),
@@ -167,9 +167,9 @@ def harmless(text: str) -> None:
         ("reset", "--source", EVIL, "--dry-run"),
         (*CLOSE, "--listen", "0.3s", "--window", "1d", "--dry-run"),
         (*CLOSE, "--listen", "0.3s", "--window", "1d"),
-        ("fail", "JOB", "--reason", EVIL),
-        ("fail", EVIL, "--reason", "x"),
-        ("purge", "--source", EVIL),
+        ("fail", "--yes", "JOB", "--reason", EVIL),
+        ("fail", "--yes", EVIL, "--reason", "x"),
+        ("purge", "--yes", "--source", EVIL),
         ("check",),
         ("state", "--url", f"http://{EVIL}"),
         ("config",),
@@ -190,9 +190,9 @@ def test_output_of_commands_cannot_control_a_terminal(words: tuple[str, ...], re
     "words",
     [
         ("report",),
-        ("sweep",),
+        ("sweep", "--yes"),
         ("explain", EVIL),
-        ("fail", EVIL, "--reason", "x"),
+        ("fail", "--yes", EVIL, "--reason", "x"),
         (*WORDS["cleanup"], "--dry-run"),
         WORDS["cleanup"],
         WORDS["reset"],
@@ -231,8 +231,8 @@ def test_database_error_cannot_control_a_terminal(reaper: Reaper, protea: Protea
         " CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
     for words in (
-        ("sweep",),
-        ("sweep", "--json"),
+        ("sweep", "--yes"),
+        ("sweep", "--yes", "--json"),
         WORDS["cleanup"],
         WORDS["clear"],
         WORDS["reset"],
@@ -251,7 +251,7 @@ def test_error_of_a_database_steers_no_terminal(reaper: Reaper, protea: Protea) 
         " E'evil\\x1b[2J\\x07\\u202e'; END $$;"
         " ALTER TABLE job RENAME TO job_; CREATE VIEW job AS SELECT * FROM job_ WHERE fail_()"
     )
-    for words in (("sweep",), ("report",), ("explain", job), WORDS["cleanup"],
+    for words in (("sweep", "--yes"), ("report",), ("explain", job), WORDS["cleanup"],
                   WORDS["clear"], WORDS["reset"], WORDS["close-interrupted"]):  # fmt: skip
         result = reaper(*words)
         assert "evil" in result.output, words
@@ -263,7 +263,7 @@ def test_name_of_a_lock_holder_steers_no_terminal(reaper: Reaper, protea: Protea
     job = protea.stale()
     with psycopg.connect(protea.libpq, application_name="evil\x1b[2J\x07") as other:
         other.execute("SELECT 1 FROM job FOR UPDATE")
-        for words in (("sweep",), ("explain", job)):
+        for words in (("sweep", "--yes"), ("explain", job)):
             result = reaper(*words)
             assert "evil" in result.output
             harmless(result.output)

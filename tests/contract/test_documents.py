@@ -68,12 +68,12 @@ def _look(documents: Documents, protea: Protea) -> None:
         holder.execute("SELECT FROM job WHERE id = %s FOR UPDATE", (held,))
         documents.ask("report")
         documents.ask("explain", held)
-        documents.ask("sweep")
+        documents.ask("sweep", "--yes")
     documents.ask("explain", spared)
     documents.ask("report", "--verdict", "spared", "--limit", "1", "--exit-code", code=3)
     documents.ask("report", code=75, REAPER_DATABASE_URL=AWAY)
     documents.ask("sweep", "--older-than", "2h", "--dry-run")
-    documents.ask("sweep", code=75, REAPER_DATABASE_URL=AWAY)
+    documents.ask("sweep", "--yes", code=75, REAPER_DATABASE_URL=AWAY)
     documents.ask("check")
     documents.ask("check", code=75, REAPER_DATABASE_URL=AWAY)
     documents.ask("explain", "none", code=1, name="explain (error)")
@@ -91,11 +91,11 @@ def _configuration(documents: Documents) -> None:
 def _end(documents: Documents, protea: Protea) -> None:
     documents.ask("sweep", "--dry-run")
     stale = protea.stale()
-    documents.ask("sweep")
+    documents.ask("sweep", "--yes")
     documents.ask("explain", stale)
     failed = protea.stale()
-    documents.ask("fail", failed, "--reason", "its node is gone")
-    documents.ask("fail", failed, "--reason", "its node is gone", code=1, name="fail (error)")
+    documents.ask("fail", "--yes", failed, "--reason", "its node is gone")
+    documents.ask("fail", "--yes", failed, "--reason", "its node is gone", code=1, name="fail (error)")
     protea.stale()
     documents.ask("cleanup", "--older-than-minutes", "60", "--dry-run")
     documents.ask("cleanup", "--older-than-minutes", "60")
@@ -110,7 +110,7 @@ def _end(documents: Documents, protea: Protea) -> None:
     documents.ask("reset", "--source", "default", "--confirm", "default")
     for _ in range(51):
         protea.stale()
-    documents.ask("sweep", code=1)
+    documents.ask("sweep", "--yes", code=1)
 
 
 def _purge_and_fence(documents: Documents, protea: Protea) -> None:

@@ -49,12 +49,12 @@ def test_commands_beside_the_daemon_are_counted_by_kind_and_reason(
     with idle_daemon(tmp_path, protea, state) as daemon:
         protea.stale(operation="embed")
         protea.stale(operation="align")
-        assert reaper("sweep").exit_code == 0
+        assert reaper("sweep", "--yes").exit_code == 0
         counts(daemon, 1, source="default", kind="embed", reason="JobTimeout")
         counts(daemon, 1, source="default", kind="align", reason="JobTimeout")
 
         job = protea.job(age=MINUTE, operation="embed")
-        assert reaper("fail", job, "--reason", "its node is gone").exit_code == 0
+        assert reaper("fail", "--yes", job, "--reason", "its node is gone").exit_code == 0
         counts(daemon, 1, source="default", kind="embed", reason="ManualTimeout")
 
         for _ in range(2):
@@ -81,12 +81,12 @@ def test_jobs_that_were_ended_while_the_daemon_was_down_are_counted_when_it_is_b
     with idle_daemon(tmp_path, protea, state) as daemon:
         daemon.stop()
     protea.stale()
-    assert reaper("sweep").exit_code == 0
+    assert reaper("sweep", "--yes").exit_code == 0
     with idle_daemon(tmp_path, protea, state) as daemon:
         counts(daemon, 1)
         # A dry run, and a sweep that finds nothing, count nothing.
         assert reaper("sweep", "--dry-run").exit_code == 0
-        assert reaper("sweep").exit_code == 0
+        assert reaper("sweep", "--yes").exit_code == 0
         daemon.stop()
     with idle_daemon(tmp_path, protea, state) as daemon:
         counts(daemon, 0)
@@ -98,7 +98,7 @@ def test_command_ends_its_jobs_although_they_cannot_be_counted(protea: Protea, r
     Memory.open(state)
     with closing(sqlite3.connect(state / "memory.sqlite3")) as other:
         other.execute("BEGIN IMMEDIATE")
-        result = reaper("sweep")
+        result = reaper("sweep", "--yes")
     assert result.exit_code == 0, result.output
     assert protea.status(job) == "failed"
     assert "the jobs that are ended are missing in the daemon's metrics: cannot write" in result.stderr
@@ -111,6 +111,6 @@ def test_command_whose_state_cannot_be_read_ends_nothing_since_a_halt_may_be_kep
     state.mkdir()
     (state / "memory.sqlite3").write_text("")
     (state / "memory.sqlite3-wal").mkdir()
-    held = reaper("sweep")
+    held = reaper("sweep", "--yes")
     assert (held.exit_code, protea.status(job)) == (1, "running")
     assert "halted by unknown: cannot read" in held.stderr

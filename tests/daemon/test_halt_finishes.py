@@ -97,7 +97,7 @@ def test_operator_completes_and_deletes_named_jobs_while_halted(
         given = {"REAPER_DATABASE_URL": database.url, "REAPER_PROFILE": "adhese"}
         reaper = Reaper(tmp_path, {**given, "REAPER_HTTP_PORT": str(daemon.port)})
         for job, action in ((closed, "complete"), (deleted, "delete")):
-            ended = reaper("fail", job, "--action", action, "--reason", "its connection was lost")
+            ended = reaper("fail", "--yes", job, "--action", action, "--reason", "its connection was lost")
             assert ended.exit_code == 0, ended.output
         assert jobs.state(closed) is State.REAPED
         assert jobs.session.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', deleted) == 0

@@ -25,6 +25,7 @@ from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
 from tests.support.protea import PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.waiting import wait_until
 
@@ -304,7 +305,7 @@ def test_two_sweeps_at_once_without_a_lease_end_each_job_once(protea: Protea, ur
     def run(recorder: SweepRecorder) -> None:
         source = replica(url)
         together.wait(10)
-        report = protea.sweep(source, recorder=recorder, batch_size=7, force=True)
+        report = protea.sweep(source, recorder=recorder, batch_size=7, breaker=Breaker(10**6, 1.0))
         assert report.outcome is Outcome.DONE, report.error
 
     threads = [threading.Thread(target=run, args=(recorder,)) for recorder in recorders]

@@ -327,7 +327,7 @@ def test_profile_of_the_readme_is_checked_and_swept(database: str, tmp_path: Pat
             " now() - n * interval '20 min' FROM generate_series(1, 3) n"
         )
         assert reaper("check").exit_code == 0
-        assert reaper("sweep").exit_code == 0
+        assert reaper("sweep", "--yes").exit_code == 0
         states = connection.execute("SELECT id, state, error FROM tasks ORDER BY id").fetchall()
     assert [state for _, state, _ in states] == ["working", "dead", "dead"]
     assert states[1][2].startswith("No sign of life for 40m")
@@ -335,7 +335,7 @@ def test_profile_of_the_readme_is_checked_and_swept(database: str, tmp_path: Pat
 
 def test_reap_is_undone_behind_a_fence_as_the_documents_say(reaper: Reaper, protea: Protea) -> None:
     [job] = protea.statuses()
-    assert reaper("sweep").exit_code == 0
+    assert reaper("sweep", "--yes").exit_code == 0
     assert reaper("fence", "install", "--force").exit_code == 0
     [block] = blocks(DOCS / "how-to/preview-stop-undo.md", "sql")
     undo = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", job, block.text)

@@ -286,7 +286,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[Session]:
         )
         source = source_of(database.url, resolve("tasks", {"tasks": CLAIMED}))
         assert install(source) == "installed"
-        options = SweepOptions("test-host", 1000, Breaker(50, 0.5), False, False, lambda: False)
+        options = SweepOptions("test-host", 1000, Breaker(50, 0.5), False, lambda: False)
         assert sweep(source, DowntimeTracker(0), SourceState(), options, None, SweepRecorder()).reaped == 1
         yield session
 

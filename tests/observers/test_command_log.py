@@ -51,7 +51,7 @@ def of_adhese(reaper: Reaper, adhese: AdheseWorld, **more: str) -> None:
 # --- sweeps -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("sweep",), ("clear", "--force"), ("cleanup", "--older-than-minutes", "45")])
+@pytest.mark.parametrize("words", [("sweep", "--yes"), ("clear", "--force"), ("cleanup", "--older-than-minutes", "45")])
 def test_log_file_has_one_line_with_the_whole_evidence(
     reaper: Reaper, adhese: AdheseWorld, words: tuple[str, ...]
 ) -> None:
@@ -76,7 +76,7 @@ def test_evidence_goes_to_stderr_without_a_log_file_and_the_document_is_whole(
 ) -> None:
     of_adhese(reaper, adhese)
     stale = adhese.stale_job()
-    result = reaper("sweep", "--json")
+    result = reaper("sweep", "--yes", "--json")
     [line] = lines(result.stderr)
     assert line["job"] == stale and line["evidence"]["host"] == HOST
     assert json.loads(result.stdout)["sources"][0]["reaped"] == 1
@@ -85,14 +85,14 @@ def test_evidence_goes_to_stderr_without_a_log_file_and_the_document_is_whole(
 def test_log_format_is_the_configured_one(reaper: Reaper, adhese: AdheseWorld) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FORMAT="console")
     stale = adhese.stale_job()
-    [line] = reaper("sweep").stderr.splitlines()
+    [line] = reaper("sweep", "--yes").stderr.splitlines()
     assert "Reaped stale job." in line and f"job={stale}" in line and not line.startswith("{")
 
 
 def test_unwritable_log_file_is_reported_and_stderr_has_the_evidence(reaper: Reaper, adhese: AdheseWorld) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FILE="none/reaper.log")
     stale = adhese.stale_job()
-    result = reaper("sweep")
+    result = reaper("sweep", "--yes")
     answer_line, line = result.stderr.splitlines()
     assert result.exit_code == 0 and adhese.state(stale) is State.REAPED
     assert answer_line.startswith("reaper: cannot write the log none/reaper.log: No such file or directory")
@@ -106,20 +106,20 @@ def test_log_that_root_creates_in_a_services_folder_belongs_to_the_service(reape
     os.chown(folder, 1234, 4321)
     of_adhese(reaper, adhese, REAPER_LOG_FILE=str(log))
     adhese.stale_job()
-    assert reaper("sweep").exit_code == 0
+    assert reaper("sweep", "--yes").exit_code == 0
     made = log.stat()
     assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (1234, 4321, 0o600)
     # A file that is there keeps its owner.
     os.chown(log, 0, 0)
     adhese.stale_job()
-    assert reaper("sweep").exit_code == 0
+    assert reaper("sweep", "--yes").exit_code == 0
     assert (log.stat().st_uid, len(lines(log.read_text()))) == (0, 2)
 
 
 def test_dry_run_writes_no_log(reaper: Reaper, adhese: AdheseWorld) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FILE="reaper.log")
     adhese.stale_job()
-    for words in (("sweep",), ("clear",), ("cleanup",)):
+    for words in (("sweep", "--yes"), ("clear",), ("cleanup",)):
         assert reaper(*words, "--dry-run").exit_code == 0
     assert not (reaper.folder / "reaper.log").exists()
 
@@ -127,9 +127,9 @@ def test_dry_run_writes_no_log(reaper: Reaper, adhese: AdheseWorld) -> None:
 def test_jobs_with_audit_events_are_logged_only_to_a_log_file(reaper: Reaper, protea: Protea, database: str) -> None:
     reaper.given["REAPER_DATABASE_URL"] = database
     protea.stale()
-    assert reaper("sweep").stderr == ""
+    assert reaper("sweep", "--yes").stderr == ""
     stale = protea.stale()
-    assert reaper("sweep", REAPER_LOG_FILE="reaper.log").stderr == ""
+    assert reaper("sweep", "--yes", REAPER_LOG_FILE="reaper.log").stderr == ""
     [line] = lines((reaper.folder / "reaper.log").read_text())
     assert line["job"] == stale and "evidence" not in line
 
@@ -161,7 +161,7 @@ def test_operator_of_fail_is_named_in_the_row_and_in_the_log(reaper: Reaper, vul
         f"profile = 'vuls'\nbroker_url = '{broker}'\n"
     )
     job = vuls.alive_job()
-    chosen = ["reset", "--source", "main", "--confirm", "main"] if command == "reset" else ["fail", job]
+    chosen = ["reset", "--source", "main", "--confirm", "main"] if command == "reset" else ["fail", "--yes", job]
     # A reset fails where the tasks of the jobs that it has ended cannot be removed; a reap by hand removes none.
     status = exit_codes.FAILED if command == "reset" else exit_codes.DONE
     document = reaper.json(*chosen, "--reason", "the rack burns", code=status)

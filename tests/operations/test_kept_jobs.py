@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import ColumnElement, literal, select
 
-from reaper import celery_tasks
 from reaper.cli import exit_codes
 from reaper.errors import StateUnavailable
 from reaper.memory import JobHoldStore, Memory, kept_holds
@@ -24,7 +22,7 @@ from reaper.source import Source, SourceOptions
 from reaper.sql import expressions as sql
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from tests.support.commands import Reaper, environment
+from tests.support.commands import Reaper
 from tests.support.protea import HOUR, MINUTE, PATIENCE, Protea, thresholds
 from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import world_on
@@ -32,7 +30,6 @@ from tests.support.worlds.world import State
 from tests.sweep.test_quiet_times import around
 
 NEVER = '[sources.default]\nnever = [{ kind = "migrate_*" }]\n'
-Way = Callable[[Reaper, str], object]
 
 
 @pytest.fixture
@@ -42,60 +39,10 @@ def reaper(tmp_path: Path, database: str) -> Reaper:
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": database, "REAPER_STATE_DIR": str(state)})
 
 
-def with_celery_task(task: Callable[..., object], **arguments: object) -> Way:
-    def run(reaper: Reaper, _job: str) -> object:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment(reaper.given).items():
-                patch.setenv(name, value)
-            return task(**arguments)
-
-    return run
-
-
-WAYS: dict[str, Way] = {
-    "sweep": lambda reaper, _: reaper("sweep"),
-    "sweep --force": lambda reaper, _: reaper("sweep", "--force"),
-    "clear": lambda reaper, _: reaper("clear", "--yes", "--max-age-hours", "1"),
-    "cleanup": lambda reaper, _: reaper("cleanup", "--older-than-minutes", "60", "--yes"),
-    "reset": lambda reaper, _: reaper("reset", "--source", "default", "--yes"),
-    "fail": lambda reaper, job: reaper("fail", job, "--reason", "gone"),
-    "close-interrupted": lambda reaper, _: reaper(
-        "close-interrupted", "--source", "default", "--only-server", "--started-ago", "1h", "--window", "2h", "--yes",
-        "--listen", "0.1s",
-    ),
-    "Celery clear": with_celery_task(celery_tasks.clear_stuck_scheduler_jobs, max_age_hours=1),
-    "Celery reset": with_celery_task(celery_tasks.reset_scheduler_state, force=True, all_sources=True),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "way",
-    [
-        pytest.param(way, marks=pytest.mark.thorough) if way in {"sweep --force", "Celery reset"} else way
-        for way in WAYS
-    ],
-)
-def test_job_that_is_held_or_of_such_a_kind_is_left_until_that_is_taken_back(
-    reaper: Reaper, protea: Protea, way: str
-) -> None:
-    held, never, other = protea.stale(), protea.stale(operation="migrate_index"), protea.stale()
-    reaper.configure(NEVER)
-    assert reaper("hold", held, "--for", "3h", "--reason", "Ann looks").exit_code == 0
-    for job in (held, never):
-        WAYS[way](reaper, job)
-    assert [protea.status(job) for job in (held, never)] == ["running", "running"]
-    assert protea.status(other) == ("running" if way == "fail" else "failed")
-    assert reaper("unhold", held).exit_code == 0
-    reaper.configure(NEVER.replace("migrate_*", "backup_*"))
-    for job in (held, never) if way == "fail" else (held,):
-        WAYS[way](reaper, job)
-    assert [protea.status(job) for job in (held, never)] == ["failed", "failed"]
-
-
 def test_fail_of_a_held_job_says_who_holds_it_and_how_to_take_that_back(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     reaper("hold", job, "--for", "3h", "--reason", "Ann looks")
-    result = reaper("fail", job, "--reason", "gone")
+    result = reaper("fail", "--yes", job, "--reason", "gone")
     assert result.exit_code == exit_codes.FAILED and "on hold until" in result.stderr
     assert "Ann looks" in result.stderr and f"`reaper unhold {job} --source default`" in result.stderr
 
@@ -103,7 +50,7 @@ def test_fail_of_a_held_job_says_who_holds_it_and_how_to_take_that_back(reaper: 
 def test_fail_of_a_kind_that_is_never_ended_says_where_that_was_set(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale(operation="migrate_index")
     reaper.configure(NEVER)
-    result = reaper("fail", job, "--reason", "gone")
+    result = reaper("fail", "--yes", job, "--reason", "gone")
     assert result.exit_code == exit_codes.FAILED and "never: migrate_*" in result.stderr
     assert f"Change `never` ({reaper.folder / 'reaper.toml'}:2)" in result.stderr
 
@@ -139,7 +86,7 @@ def test_hold_ends_by_the_clock_of_the_database(reaper: Reaper, protea: Protea) 
     now = protea.now()
     store.add(JobHold("default", (job,), now - timedelta(seconds=1), "ann", "over"), now - timedelta(hours=1))
     assert reaper.json("holds")["holds"] == []
-    reaper("sweep")
+    reaper("sweep", "--yes")
     assert protea.status(job) == "failed"
 
 

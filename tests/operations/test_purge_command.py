@@ -29,19 +29,19 @@ def test_purge_command_purges_and_says_how_many(reaper: Reaper, protea: Protea) 
     result = reaper("purge", "--dry-run")
     assert (result.exit_code, len(protea.statuses())) == (0, 3)
     assert result.stdout.startswith("Would purge 3 job(s) that finished before ")
-    result = reaper("purge", "--batch-size", "2")
+    result = reaper("purge", "--yes", "--batch-size", "2")
     assert (result.exit_code, result.stdout) == (0, "Purged 3 finished job(s).\n")
     assert not protea.statuses()
-    assert reaper("purge").stdout == "Purged 0 finished job(s).\n"
+    assert reaper("purge", "--yes").stdout == "Purged 0 finished job(s).\n"
 
 
 def test_purge_document_has_the_report(reaper: Reaper, protea: Protea) -> None:
     finished(protea, 3)
-    [source] = reaper.json("purge", "--days-to-keep", "41")["sources"]
+    [source] = reaper.json("purge", "--yes", "--days-to-keep", "41")["sources"]
     assert source["purged"] == 0
     [source] = reaper.json("purge", "--dry-run")["sources"]
     assert (source["found"], source["dry_run"], source["outcome"]) == (3, True, "done")
-    [source] = reaper.json("purge")["sources"]
+    [source] = reaper.json("purge", "--yes")["sources"]
     assert (source["purged"], source["refusals"], source["error"], source["source"]) == (3, {}, None, "default")
 
 
@@ -49,16 +49,16 @@ def test_purge_flags_take_precedence_over_the_configuration(reaper: Reaper, prot
     finished(protea)
     reaper.configure(f'[sources.a]\ndatabase_url = "{protea.libpq}"\n[sources.a.purge]\ndays_to_keep = 60\n')
     del reaper.given["REAPER_DATABASE_URL"]
-    assert reaper("purge").stdout == "Purged 0 finished job(s).\n"
-    assert reaper("purge", "--days-to-keep", "30").stdout == "Purged 1 finished job(s).\n"
+    assert reaper("purge", "--yes").stdout == "Purged 0 finished job(s).\n"
+    assert reaper("purge", "--yes", "--days-to-keep", "30").stdout == "Purged 1 finished job(s).\n"
 
 
 @pytest.mark.parametrize("profile", ["noetl", "adhese-schedule"])
 def test_source_that_cannot_be_purged_is_wrong_usage(reaper: Reaper, profile: str) -> None:
-    result = reaper("purge", REAPER_PROFILE=profile)
+    result = reaper("purge", "--yes", REAPER_PROFILE=profile)
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
     assert result.stderr.startswith(f"reaper: source default: profile '{profile}'") and result.stderr.count("\n") == 1
-    assert reaper.json("purge", code=exit_codes.USAGE, REAPER_PROFILE=profile)["error"]
+    assert reaper.json("purge", "--yes", code=exit_codes.USAGE, REAPER_PROFILE=profile)["error"]
 
 
 def test_sources_that_cannot_be_purged_do_not_keep_the_others_from_it(reaper: Reaper, protea: Protea) -> None:
@@ -68,30 +68,30 @@ def test_sources_that_cannot_be_purged_do_not_keep_the_others_from_it(reaper: Re
         f'[sources.b]\ndatabase_url = "{protea.libpq}"\nprofile = "noetl"\n'
     )
     del reaper.given["REAPER_DATABASE_URL"]
-    result = reaper("purge")
+    result = reaper("purge", "--yes")
     assert (result.exit_code, result.stdout) == (0, "Purged 1 finished job(s).\n")
     assert result.stderr.startswith("reaper: source b: profile 'noetl': a purge of logs is not supported")
-    assert reaper("purge", "--source", "b").exit_code == exit_codes.USAGE
+    assert reaper("purge", "--yes", "--source", "b").exit_code == exit_codes.USAGE
 
 
 def test_refused_rows_are_reported_with_status_1(reaper: Reaper, protea: Protea) -> None:
     finished(protea, 2)
     protea.connection.execute("CREATE TABLE invoice (job uuid REFERENCES job)")
     protea.connection.execute("INSERT INTO invoice SELECT id FROM job LIMIT 1")
-    result = reaper("purge")
+    result = reaper("purge", "--yes")
     assert result.exit_code == exit_codes.FAILED
     assert "Purged 1 finished job(s).\nRefused by the database: 1 job(s): update or delete on table" in result.stdout
 
 
 def test_database_that_is_away_has_its_own_status(reaper: Reaper) -> None:
-    result = reaper("purge", REAPER_DATABASE_URL="postgresql://someone:geheim@127.0.0.1:1/nothing")
+    result = reaper("purge", "--yes", REAPER_DATABASE_URL="postgresql://someone:geheim@127.0.0.1:1/nothing")
     assert result.exit_code == exit_codes.AWAY and without_notice(result.stderr).startswith("reaper: source default: ")
 
 
 def test_ctrl_c_ends_a_purge_between_two_batches(reaper: Reaper, protea: Protea) -> None:
     slow(protea, 0.3)
     finished(protea, 60)
-    with reaper.process("purge", "--batch-size", "2") as process:
+    with reaper.process("purge", "--yes", "--batch-size", "2") as process:
         wait_until(lambda: len(protea.statuses()) < 60, "a batch", 30)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=20)
@@ -107,14 +107,14 @@ def test_ctrl_c_ends_a_purge_between_two_batches(reaper: Reaper, protea: Protea)
 def test_killed_purge_loses_nothing_and_the_next_one_goes_on(reaper: Reaper, protea: Protea) -> None:
     slow(protea, 0.2)
     finished(protea, 30)
-    with reaper.process("purge", "--batch-size", "2") as process:
+    with reaper.process("purge", "--yes", "--batch-size", "2") as process:
         wait_until(lambda: len(protea.statuses()) < 26, "some batches", 30)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     left = len(protea.statuses())
     assert left % 2 == 0
     protea.connection.execute("DROP TRIGGER slow_purge ON job")
-    wait_until(lambda: "Purged" in reaper("purge").stdout and not protea.statuses(), "the rest is gone")
+    wait_until(lambda: "Purged" in reaper("purge", "--yes").stdout and not protea.statuses(), "the rest is gone")
 
 
 @pytest.mark.parametrize(("words", "answer", "left"), [((), b"n\n", 3), ((), b"y\n", 0), (("--force",), b"", 0)])

@@ -95,7 +95,7 @@ COMMANDS = (
     ("report",),
     ("report", "--json"),
     ("explain", "1"),
-    ("sweep",),
+    ("sweep", "--yes"),
     ("sweep", "--dry-run"),
     ("cleanup", "--older-than-minutes", "5", "--dry-run"),
     ("cleanup", "--older-than-minutes", "5", "--yes", "--release", "9"),
@@ -104,8 +104,8 @@ COMMANDS = (
     ("close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes", "--dry-run"),
     ("reset", "--all-sources", "--dry-run"),
     ("reset", "--all-sources", "--yes"),
-    ("fail", "1", "--reason", "test"),
-    ("fail", "2", "--reason", "test"),
+    ("fail", "--yes", "1", "--reason", "test"),
+    ("fail", "--yes", "2", "--reason", "test"),
     ("sql", "--job", "2"),
     ("fence", "install", "--force"),
 )
@@ -168,7 +168,7 @@ def test_every_command_refuses_running_jobs_with_one_key(
         jobs.add(None, "running", 9 * HOUR)
         looking = [command for command in COMMANDS if "--dry-run" in command or "report" in command]
         assert {(command, jobs.reaper(*command).exit_code) for command in looking} == {(it, 0) for it in looking}
-        assert jobs.reaper("sweep").exit_code == 0
+        assert jobs.reaper("sweep", "--yes").exit_code == 0
         assert [state for key, state in jobs.rows if key in (2, 3)] == ["failed", "failed"]
 
 
@@ -223,7 +223,7 @@ def test_http_refuses_running_jobs_with_one_key(request: pytest.FixtureRequest, 
                 api.get("/api/jobs"),
                 api.job("1"),
                 api.job("2"),
-                api.end("fail", "2", started),
+                api.end("fail", "--yes", "2", started),
                 api.end("requeue", "2", started),
                 api.post("/api/executions/cleanup", {"older_than_minutes": 5, "dry_run": True}),
                 api.post("/api/executions/cleanup", {"older_than_minutes": 5, "release": 9}),

@@ -116,7 +116,7 @@ def test_no_command_calls_an_overload(
             holder.execute("SELECT FROM public.job WHERE id = %s FOR UPDATE", (third,))
             done = [reaper(*arguments) for arguments in (("report",), ("sweep", "--dry-run"), ("explain", third))]
             assert {result.exit_code for result in done} == {0} and "locked" in done[2].output
-            assert reaper("fail", third, "--reason", "test").exit_code == 1
+            assert reaper("fail", "--yes", third, "--reason", "test").exit_code == 1
         commands = {
             "check": ("check",),
             "report": ("report", "--json"),
@@ -127,13 +127,13 @@ def test_no_command_calls_an_overload(
             "fence plan": ("fence", "install", "--dry-run"),
             "fence install": ("fence", "install", "--force"),
             "fence status after that": ("fence", "status"),
-            "fail": ("fail", stale, "--reason", "test"),
+            "fail": ("fail", "--yes", stale, "--reason", "test"),
             "close-interrupted": CLOSE,
             "close-interrupted's preview": (*CLOSE, "--dry-run"),
-            "requeue": ("fail", again, "--reason", "test", "--action", "requeue"),
+            "requeue": ("fail", "--yes", again, "--reason", "test", "--action", "requeue"),
             "cleanup's preview": ("cleanup", "--older-than-minutes", "600", "--dry-run"),
             "cleanup": ("cleanup", "--older-than-minutes", "600", "--yes", "--release", "9"),
-            "sweep": ("sweep",),
+            "sweep": ("sweep", "--yes"),
             "clear's preview": ("clear", "--dry-run"),
             "clear": ("clear", "--yes"),
             "purge": ("purge", "--force", "--days-to-keep", "90"),

@@ -80,7 +80,7 @@ def test_each_job_gets_the_action_that_was_shown_before(jobs: RemoteJobs, reaper
     assert "its action is complete" in " ".join(reaper("sweep", "--dry-run", COLUMNS="400").stdout.split())
     before = jobs.dump()
 
-    assert reaper.json("sweep")["sources"][0]["reaped"] == 2
+    assert reaper.json("sweep", "--yes")["sources"][0]["reaped"] == 2
     assert not jobs.exists(remote) and jobs.partials(remote) == []
     assert jobs.partials(local) == [("completed", 1, "ok")]
     evidence = {job: line["evidence"]["action"] for job, line in logged(reaper).items()}
@@ -94,7 +94,7 @@ def test_log_keeps_the_rows_that_were_deleted(jobs: RemoteJobs, reaper: Reaper) 
         str(id_) for (id_,) in jobs.session.ask('SELECT id FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', remote)
     ]
     schedule = str(jobs.session.one('SELECT job_id FROM "JOB_RESULTS" WHERE id = %s', remote))
-    reaper("sweep")
+    reaper("sweep", "--yes")
     result, partials = logged(reaper)[remote]["deleted"]
     assert (result["table"], result["total"]) == ("JOB_RESULTS", 1)
     [row] = result["rows"]
@@ -153,7 +153,7 @@ def test_log_keeps_the_first_rows_and_the_start_of_long_values(jobs: RemoteJobs,
             job,
             "x" * (MAX_LENGTH + 1),
         )
-    reaper("sweep")
+    reaper("sweep", "--yes")
     _, partials = logged(reaper)[job]["deleted"]
     assert (partials["total"], len(partials["rows"])) == (MAX_ROWS + 2, MAX_ROWS)
     long = {row["result_code"] for row in partials["rows"]} - {None, "empty"}
@@ -193,7 +193,7 @@ def test_source_deletes_nothing_unless_it_names_the_choice(jobs: RemoteJobs, rea
     remote = jobs.stale_job()
     report = reaper.json("report", REAPER_ACTION="fail")["sources"][0]["jobs"]
     assert [job["action"] for job in report] == [None]
-    reaper("sweep", REAPER_ACTION="fail")
+    reaper("sweep", "--yes", REAPER_ACTION="fail")
     assert jobs.exists(remote)
 
 
@@ -206,7 +206,7 @@ def test_reset_does_not_show_the_action_of_sweeps(jobs: RemoteJobs, reaper: Reap
 def test_operator_can_take_the_choice_for_a_named_job(jobs: RemoteJobs, reaper: Reaper) -> None:
     remote, local = jobs.stale_job(), jobs.local_job()
     for job in (remote, local):
-        ended = reaper("fail", job, "--action", CHOICE, "--reason", "its server is gone", REAPER_ACTION="fail")
+        ended = reaper("fail", "--yes", job, "--action", CHOICE, "--reason", "its server is gone", REAPER_ACTION="fail")
         assert ended.exit_code == 0, ended.output
     assert not jobs.exists(remote)
     assert jobs.partials(local) == [("completed", 1, "ok")]

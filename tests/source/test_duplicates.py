@@ -86,7 +86,7 @@ def test_duplicate_next_values_are_resolved_by_a_sweep_of_the_named_profile(
 ) -> None:
     stuck = schedules.job(age=DAY, sign=None)
     assert warned(reaper) and reported(reaper)
-    [swept] = reaper.json("sweep", REAPER_PROFILE="adhese-schedule")["sources"]
+    [swept] = reaper.json("sweep", "--yes", REAPER_PROFILE="adhese-schedule")["sources"]
     assert swept["reaped"] == 1 and schedules.state(stuck) is State.REAPED
     assert warned(reaper) == [] and reported(reaper) == []
     assert "exists in" not in reaper("report").stdout
@@ -95,7 +95,7 @@ def test_duplicate_next_values_are_resolved_by_a_sweep_of_the_named_profile(
 @mostly_on("mariadb", "database")
 def test_duplicate_next_values_are_left_to_the_other_profile(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     schedules.job(age=DAY, sign=None)
-    assert reaper.json("sweep")["sources"][0]["reaped"] == 0
+    assert reaper.json("sweep", "--yes")["sources"][0]["reaped"] == 0
     assert warned(reaper) and reported(reaper)
 
 

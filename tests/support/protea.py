@@ -168,13 +168,12 @@ class Protea:
         lease: Lease | None = None,
         recorder: SweepRecorder | None = None,
         batch_size: int = 1000,
-        force: bool = False,
         dry_run: bool = False,
         stopping: Callable[[], bool] = lambda: False,
         breaker: Breaker | None = None,
     ) -> SweepReport:
         """One sweep, which trusts silence across the restart of the test's own server."""
-        options = SweepOptions("test-host", batch_size, breaker or Breaker(50, 0.5), force, dry_run, stopping)
+        options = SweepOptions("test-host", batch_size, breaker or Breaker(50, 0.5), dry_run, stopping)
         return sweep(
             source or self.source(),
             downtime or DowntimeTracker(0),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.support.commands import Reaper, environment
-from tests.support.programs import start
+from tests.support.programs import Process, start
 from tests.support.waiting import wait_until
 
 
@@ -32,6 +34,32 @@ def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
             process.kill()
             os.close(ours)
     return process.returncode, output, errors
+
+
+@contextmanager
+def asked(reaper: Reaper, question: str, *arguments: str) -> Iterator[tuple[Process, Callable[[bytes], int]]]:
+    """A command that asks this at its terminal and waits: the process, and what types an answer."""
+    ours, theirs = pty.openpty()
+    with start(
+        "reaper",
+        *arguments,
+        environment=environment(reaper.given),
+        folder=reaper.folder,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        warnings_are_errors=True,
+    ) as process:
+        os.close(theirs)
+        try:
+            assert process.stderr is not None
+            read = ""
+            while question not in read:
+                read += process.stderr.read(1)
+            yield process, lambda typed: os.write(ours, typed)
+        finally:
+            process.kill()
+            os.close(ours)
 
 
 def interrupted(reaper: Reaper, question: str, *arguments: str, key: bytes = b"\x03") -> tuple[int, str]:

@@ -81,15 +81,6 @@ def test_dry_run_shows_what_the_breaker_would_hold(protea: Protea) -> None:
     assert failed(protea) == 0
 
 
-def test_force_goes_through_once(protea: Protea) -> None:
-    crowd(protea, silent=51)
-    assert protea.sweep().outcome is Outcome.HELD
-    report = protea.sweep(force=True)
-    assert (report.outcome, report.reaped, failed(protea)) == (Outcome.DONE, 51, 51)
-    crowd(protea, silent=51)
-    assert protea.sweep().outcome is Outcome.HELD
-
-
 def test_breaker_closes_by_itself_when_workers_show_signs_of_life_again(protea: Protea) -> None:
     crowd(protea, silent=60)
     assert protea.sweep().outcome is Outcome.HELD
@@ -113,3 +104,5 @@ def test_release_lets_through_no_more_jobs_than_it_names(protea: Protea, typed: 
     report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
     assert report.outcome is outcome
     assert failed(protea) == (51 if outcome is Outcome.DONE else 0)
+    crowd(protea, silent=51)
+    assert protea.sweep().outcome is Outcome.HELD, "the next sweep is held again"

@@ -190,7 +190,7 @@ def test_replica_of_whose_many_jobs_each_is_refused_gives_its_lease_to_another(
     for number in range(1, 61):
         tasks.add(number, kind="bad")
     with refusing(tasks):
-        report = tasks.sweep(lease=mine, options=replace(ORDERS, batch_size=10, force=True))
+        report = tasks.sweep(lease=mine, options=replace(ORDERS, batch_size=10, breaker=Breaker(10**6, 1.0)))
     assert (report.outcome, report.reaped, report.refused_now, report.database_away) == (Outcome.DONE, 0, 60, False)
     wait_until(lambda: replica_sweeps(tasks, theirs), "the other replica sweeps")
 

@@ -158,7 +158,9 @@ def test_schedule_of_a_run_that_its_worker_has_just_ended_is_spared(reaper: Reap
     assert runs.statuses() == ("success", "running")
 
 
-@pytest.mark.parametrize("ended_by", [("clear", "--source", "runs", "--yes"), ("fail", "--reason", "it hangs")])
+@pytest.mark.parametrize(
+    "ended_by", [("clear", "--source", "runs", "--yes"), ("fail", "--yes", "--reason", "it hangs")]
+)
 def test_processes_know_which_jobs_the_others_have_ended(
     reaper: Reaper, runs: Runs, state: Memory, ended_by: tuple[str, ...]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from reaper.sweep.breaker import Breaker
 from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, Protea
 
@@ -44,7 +45,7 @@ def test_spared_jobs_are_reported_even_among_many_stale_ones(protea: Protea) -> 
     )
     alive = protea.job(age=7 * HOUR)
     protea.event(alive)
-    report = protea.sweep(force=True)
+    report = protea.sweep(breaker=Breaker(10**6, 1.0))
     assert report.reaped == 150
     assert [evidence.key for evidence in report.newly_spared] == [(alive,)]
     assert report.newly_spared_total == 1

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
 
-from reaper import celery_tasks
-from reaper.cli import exit_codes
 from reaper.errors import SourceObserved
 from reaper.model import Outcome
 from reaper.observers.daemon_log import DaemonLog
@@ -21,9 +17,8 @@ from reaper.source import AuditInfo, Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import sweep as sweep_module
 from reaper.sweep.source_state import SourceState
-from tests.support.commands import Reaper, environment
-from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
-from tests.support.purges import finished
+from tests.support.commands import Reaper
+from tests.support.protea import PATIENCE, Protea, thresholds
 
 OBSERVED = SourceOptions(observed="reaper.toml:1")
 
@@ -98,61 +93,6 @@ def test_nothing_can_claim_jobs_of_an_observed_source_or_revoke_its_tasks(protea
 @pytest.fixture
 def reaper(tmp_path: Path, database: str) -> Reaper:
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": database, "REAPER_OBSERVE": "true"})
-
-
-def celery(reaper: Reaper, task: Callable[..., Any], **arguments: object) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(reaper.given).items():
-            patch.setenv(name, value)
-        return task(**arguments)
-
-
-CLOSE = (
-    "close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--window", "1d", "--yes",
-    "--listen", "0.1s", "--release", "9",
-)  # fmt: skip
-
-
-def test_commands_that_end_or_delete_refuse_an_observed_source(reaper: Reaper, protea: Protea) -> None:
-    job = protea.stale()
-    done = protea.job(status="succeeded", age=90 * 24 * HOUR, finished=80 * 24 * HOUR)
-    for words in (
-        ("sweep",),
-        ("sweep", "--force"),
-        ("clear", "--yes"),
-        ("cleanup", "--older-than-minutes", "60", "--yes"),
-        ("reset", "--source", "default", "--yes"),
-        ("purge", "--force"),
-        ("fail", job, "--reason", "its node is gone"),
-        CLOSE,
-    ):
-        result = reaper(*words)
-        assert result.exit_code == exit_codes.FAILED and "--while-observed" in result.output, (words, result.output)
-    assert celery(reaper, celery_tasks.clear_stuck_scheduler_jobs, max_age_hours=1)["summary"]["cleared"] == 0
-    assert celery(reaper, celery_tasks.cleanup_old_task_runs_enhanced)["sources"]["default"]["outcome"] == "observed"
-    with pytest.raises(Exception, match="observed only"):
-        celery(reaper, celery_tasks.reset_scheduler_state, force=True, all_sources=True)
-    assert (protea.status(job), protea.status(done)) == ("running", "succeeded")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("sweep",), ("fail", "JOB", "--reason", "gone"), ("clear", "--yes"), ("reset", "--source", "default", "--yes"),
-     ("cleanup", "--older-than-minutes", "60", "--yes"), CLOSE],
-    ids=lambda words: words[0],
-)  # fmt: skip
-def test_while_observed_passes_it_for_one_command(reaper: Reaper, protea: Protea, words: tuple[str, ...]) -> None:
-    job = protea.stale()
-    result = reaper(*(job if word == "JOB" else word for word in words), "--while-observed")
-    assert (result.exit_code, protea.status(job)) == (0, "failed"), result.output
-
-
-def test_purge_and_celery_tasks_are_passed_by_while_observed(reaper: Reaper, protea: Protea) -> None:
-    job = protea.stale()
-    finished(protea)
-    assert "Purged 0" not in reaper("purge", "--yes", "--while-observed").output
-    assert celery(reaper, celery_tasks.clear_stuck_scheduler_jobs, max_age_hours=1, while_observed=True)
-    assert protea.status(job) == "failed"
 
 
 def test_dry_run_and_report_say_what_would_be_ended_and_why_it_is_left(reaper: Reaper, protea: Protea) -> None:

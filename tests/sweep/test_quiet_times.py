@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper import celery_tasks
-from reaper.cli import exit_codes
 from reaper.common.weekly_times import WeeklyTime, parse_weekly_time
 from reaper.model import DISTANT_PAST, Outcome, ServerClock, Verdict
 from reaper.profile import resolve
@@ -19,7 +16,7 @@ from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.quiet_times import QuietTimes
 from tests.common.test_weekly_times import at
-from tests.support.commands import Reaper, environment
+from tests.support.commands import Reaper
 from tests.support.protea import HOUR, MINUTE, PATIENCE, Protea, thresholds
 
 
@@ -124,45 +121,7 @@ def reaper(tmp_path: Path, database: str) -> Reaper:
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": database})
 
 
-def celery(reaper: Reaper, task: Callable[..., object], **arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(reaper.given).items():
-            patch.setenv(name, value)
-        task(**arguments)
-
-
-def test_quiet_time_holds_whatever_ends_many_jobs_and_deletes(reaper: Reaper, protea: Protea) -> None:
-    job = protea.stale()
-    done = protea.job(status="succeeded", age=90 * 24 * HOUR, finished=80 * 24 * HOUR)
-    reaper.given["REAPER_QUIET"] = around(protea.now(), 2 * MINUTE, 2 * HOUR)
-    sweep = reaper("sweep")
-    assert (sweep.exit_code, "Quiet until" in sweep.stdout) == (exit_codes.FAILED, True)
-    for arguments in (
-        ["clear", "--yes"],
-        ["cleanup", "--older-than-minutes", "60", "--yes"],
-        ["reset", "--source", "default", "--yes"],
-        ["close-interrupted", "--source", "default", "--only-server", "--started-ago", "1h", "--window", "2h", "--yes",
-         "--listen", "0.1s"],
-        ["purge", "--force"],
-    ):  # fmt: skip
-        result = reaper(*arguments)
-        assert result.exit_code == exit_codes.FAILED and "uiet until" in result.output, (arguments, result.output)
-    celery(reaper, celery_tasks.clear_stuck_scheduler_jobs, max_age_hours=1)
-    celery(reaper, celery_tasks.cleanup_old_task_runs_enhanced)
-    with pytest.raises(Exception, match="quiet until"):
-        celery(reaper, celery_tasks.reset_scheduler_state, force=True, all_sources=True)
-    assert (protea.status(job), protea.status(done)) == ("running", "succeeded")
-
-
-def test_one_named_job_can_be_ended_in_a_quiet_time(reaper: Reaper, protea: Protea) -> None:
-    """As while halted: an operator has named it, and nothing is concluded from silence."""
-    job = protea.stale()
-    reaper.given["REAPER_QUIET"] = around(protea.now(), 2 * MINUTE, 2 * HOUR)
-    assert reaper("fail", job, "--reason", "its node is gone").exit_code == 0
-    assert protea.status(job) == "failed"
-
-
 def test_sweep_without_stale_jobs_has_done_its_work_in_a_quiet_time(reaper: Reaper, protea: Protea) -> None:
     reaper.given["REAPER_QUIET"] = around(protea.now(), 2 * MINUTE, 2 * HOUR)
     protea.job(age=MINUTE)
-    assert reaper("sweep").exit_code == 0
+    assert reaper("sweep", "--yes").exit_code == 0

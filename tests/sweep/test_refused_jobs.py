@@ -8,6 +8,7 @@ import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import FailedTransition, Outcome, SweepReport
+from reaper.sweep.breaker import Breaker
 from reaper.sweep.refused_jobs import LONGEST_PAUSE_SECONDS, RefusedJobs
 from reaper.sweep.source_state import SourceState
 from tests.support.interleaving import SCRIPTS, Explorer, claimers
@@ -98,7 +99,7 @@ def test_sweep_goes_on_when_every_job_is_refused(protea: Protea) -> None:
     for _ in range(120):
         protea.stale(operation="bad")
     on_update(protea, RAISE)
-    report = protea.sweep(batch_size=10, force=True)
+    report = protea.sweep(batch_size=10, breaker=Breaker(10**6, 1.0))
     assert (report.outcome, report.error, report.reaped, report.refused_now) == (Outcome.DONE, None, 0, 120)
     assert len(report.failures) == 100
     [cause] = report.refusals

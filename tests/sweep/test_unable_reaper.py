@@ -14,6 +14,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
 from reaper.sweep.source_state import SourceState
 from tests.support.protea import PATIENCE, Protea, thresholds
 
@@ -42,7 +43,7 @@ def test_sweep_fails_without_the_privilege_to_update(protea: Protea, stale: int)
     memory = SourceState()
     with role(protea, "SELECT ON job, job_event", "INSERT ON job_event") as url:
         for _ in range(2):
-            report = protea.sweep(source_of(url), memory=memory, force=True)
+            report = protea.sweep(source_of(url), memory=memory, breaker=Breaker(10**6, 1.0))
             assert (report.outcome, report.succeeded, report.failures) == (Outcome.FAILED, False, ())
             assert report.error is not None and "permission denied for table job" in report.error
     assert {protea.status(job) for job in jobs} == {"running"}

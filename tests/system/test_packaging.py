@@ -271,7 +271,7 @@ def uses(python: list[Any], protea: Protea, folder: Path, **given: str) -> None:
     reaper = [*python, "-W", "error", "-m", "reaper"]
     assert run(*reaper, "--version", cwd=folder, **given) == f"reaper {__version__}\n"
     run(*reaper, "check", cwd=folder, **given)
-    run(*reaper, "sweep", cwd=folder, **given)
+    run(*reaper, "sweep", "--yes", cwd=folder, **given)
     assert protea.status(stale) == "failed"
     run(*reaper, "files", folder / "files", cwd=folder, **given)
     written = {path for path in (folder / "files").rglob("*") if path.is_file()}

@@ -82,7 +82,7 @@ def test_stale_job_of_protea_is_swept_explained_and_purged(
 ) -> None:
     stale, alive = protea_today.stale_job(), protea_today.alive_job()
     assert [job["key"] for job in protea_reaper.json("report")["sources"][0]["jobs"]] == [stale, alive]
-    assert "Reaped 1 stale job(s)." in protea_reaper("sweep").output
+    assert "Reaped 1 stale job(s)." in protea_reaper("sweep", "--yes").output
     assert (protea_today.state(stale), protea_today.state(alive)) == (State.REAPED, State.RUNNING)
     [(level, fields)] = protea_today.session.ask(
         "SELECT level, fields FROM job_event WHERE job_id = %s AND event = 'job.timeout' AND ts IS NOT NULL", stale
@@ -97,7 +97,7 @@ def test_stale_job_of_protea_is_swept_explained_and_purged(
 
 def test_named_job_of_protea_is_failed(protea_reaper: Reaper, protea_today: ProteaTodayWorld) -> None:
     job = protea_today.alive_job()
-    assert protea_reaper("fail", job, "--reason", "the queue was drained").exit_code == 0
+    assert protea_reaper("fail", "--yes", job, "--reason", "the queue was drained").exit_code == 0
     assert protea_today.session.ask("SELECT status::text, error_code FROM job") == [("FAILED", "ManualTimeout")]
 
 
@@ -106,7 +106,7 @@ def test_fence_of_protea_holds_a_late_finish_and_lets_a_new_start_through(
 ) -> None:
     assert "The fence is installed." in protea_reaper("fence", "install", "--force").output
     job = protea_today.stale_job()
-    protea_reaper("sweep")
+    protea_reaper("sweep", "--yes")
     protea_today.session.do("UPDATE job SET status = 'SUCCEEDED' WHERE id = %s", job)
     assert protea_today.state(job) is State.REAPED
     protea_today.session.do("UPDATE job SET status = 'QUEUED', started_at = NULL WHERE id = %s", job)
@@ -165,7 +165,7 @@ def test_label_that_differs_by_more_than_case_is_an_error_with_its_lines(
     protea_reaper.configure(f"{lines}\n")
     assert findings(protea_reaper)["error"] == []
     job = protea_today.stale_job()
-    assert "Reaped 1 stale job(s)." in protea_reaper("sweep").output
+    assert "Reaped 1 stale job(s)." in protea_reaper("sweep", "--yes").output
     assert protea_today.session.one("SELECT status::text FROM job WHERE id = %s", job) == "FAILURE"
 
 
@@ -191,7 +191,7 @@ def test_check_finds_nothing_wrong_with_noetl(noetl_reaper: Reaper, noetl_today:
     assert all("would be faster" in note for note in found["note"])
 
 
-@pytest.mark.parametrize("command", [("sweep",), ("cleanup", "--older-than-minutes", "60", "--force")])
+@pytest.mark.parametrize("command", [("sweep", "--yes"), ("cleanup", "--older-than-minutes", "60", "--force")])
 def test_cancelled_execution_is_written_as_noetls_own_clean_up_writes_it(
     command: tuple[str, ...], noetl_reaper: Reaper, noetl_today: NoetlTodayWorld
 ) -> None:
@@ -300,7 +300,7 @@ def test_adhese_in_lower_case_is_checked_and_swept(
     found = findings(reaper)
     assert found["error"] == []
     assert "JOB_RESULTS: the database spells this table 'job_results'" in found["note"]
-    assert "Reaped 1 stale job(s)." in reaper("sweep").output
+    assert "Reaped 1 stale job(s)." in reaper("sweep", "--yes").output
     assert lower_adhese.session.ask("SELECT state FROM job_results") == [("completed",)]
     assert lower_adhese.session.ask("SELECT state, duration, result_code FROM partial_job_results") == [
         ("completed", 1, "ok")
@@ -314,7 +314,7 @@ def test_actions_of_adhese_work_in_lower_case(
     monkeypatch.chdir(tmp_path)
     job = lower_adhese.hanging()
     reaper = reaper_of(tmp_path, lower_adhese.database, "adhese")
-    assert reaper("fail", str(job), "--action", action, "--reason", "hangs").exit_code == 0
+    assert reaper("fail", "--yes", str(job), "--action", action, "--reason", "hangs").exit_code == 0
     rows = 0 if action == "delete" else 1
     assert lower_adhese.session.one("SELECT count(*) FROM job_results") == rows
     assert lower_adhese.session.one("SELECT count(*) FROM partial_job_results") == rows
@@ -346,7 +346,7 @@ def test_choice_counts_rows_and_log_keeps_them_in_lower_case(
         f"INSERT INTO partial_job_results (job_result_id, start_time) VALUES (%s, {old})", remote, 9 * HOUR
     )
     reaper = reaper_of(tmp_path, lower_adhese.database, "adhese")
-    result = reaper("sweep", REAPER_ACTION="delete_remote_else_complete", REAPER_LOG_FORMAT="json")
+    result = reaper("sweep", "--yes", REAPER_ACTION="delete_remote_else_complete", REAPER_LOG_FORMAT="json")
     assert result.exit_code == 0
     assert lower_adhese.session.ask("SELECT id, state FROM job_results") == [(local, "completed")]
     logged = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]

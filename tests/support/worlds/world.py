@@ -205,7 +205,7 @@ class World(ABC):
         dry_run: bool = False,
     ) -> SweepReport:
         """Run one sweep. Silence across the start of the test's own server counts."""
-        options = SweepOptions("test-host", batch_size, Breaker(50, 0.5), False, dry_run, lambda: False)
+        options = SweepOptions("test-host", batch_size, Breaker(50, 0.5), dry_run, lambda: False)
         return sweep(
             source or self.source(), DowntimeTracker(0), SourceState(), options, None, recorder or SweepRecorder()
         )

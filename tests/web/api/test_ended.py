@@ -46,7 +46,7 @@ def test_wrong_token_is_said_and_the_jobs_are_ended_all_the_same(
 ) -> None:
     job = protea.job(age=MINUTE)
     (tmp_path / "http-token").write_text("other:another-token-that-is-wrong-123456\n")
-    result = reaper("fail", job, "--reason", "test")
+    result = reaper("fail", "--yes", job, "--reason", "test")
     assert (result.exit_code, protea.status(job)) == (0, "failed")
     assert "the jobs that are ended are missing in the daemon's metrics: " in result.stderr
 
