@@ -50,7 +50,7 @@ MATRIX = {
 }
 HARMLESS = {
     *("run", "report", "explain", "hold", "unhold", "holds", "fence", "state", "halt", "restart", "check", "grants"),
-    *("config", "diff", "files", "runbook", "sql", "demo"),
+    *("config", "diff", "files", "init", "runbook", "sql", "demo"),
     "get_stuck_jobs_report",
     *("/api/jobs/{source}/{id}/hold", "/api/jobs/{source}/{id}/unhold", "/api/ended"),
     *("/api/supervisor/halt", "/api/supervisor/restart"),
