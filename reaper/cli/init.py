@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from reaper.cli import exit_codes
+from reaper.cli.init_questions import ask_about, ask_zone, choose
+from reaper.cli.invocation import is_interactive
 from reaper.cli.options import validate_duration, validate_text
 from reaper.common.durations import DurationRange
 from reaper.common.terminal import say, warn
 from reaper.config import DatabaseSettings, load_database
 from reaper.errors import ReaperError
 from reaper.proposal.own_table import likely_tables, look_at_table, zone_for
-from reaper.proposal.recognise import NearlyFound, recognise
+from reaper.proposal.recognise import NearlyFound, System, recognise
 from reaper.proposal.render import file_text, proposal_part, system_part
 from reaper.proposal.session import looking_at
 
@@ -44,7 +47,7 @@ def command(database_url: str | None, table: str | None, watch: float, file: Pat
     Recognises the job systems that the reaper knows, by their tables. For a table of your own (--table, or the only one
     that looks like a table of jobs), proposes a profile: by names, types, keys, and some rows that it reads twice. The
     configuration only watches (observe = true): the reaper judges the jobs, and ends none. Each line says why it is
-    there, and "# ?" marks what you should look at. A password is never written.
+    there, and "# ?" marks what you should look at; on a terminal it asks. A password is never written.
 
     Reads in short transactions that only read, and changes nothing.
 
@@ -82,16 +85,25 @@ def _systems(database: DatabaseSettings, watch: float) -> dict[str, str]:
     if systems:
         for table in others:
             say(f"{table} looks like a table of jobs, too: reaper init --table {table}")
-        return {system.name: system_part(system, has_broker=database.has_broker) for system in systems}
-    if len(others) == 1:
-        return _own_table(database, others[0], watch)
+        return {system.name: _system_part(database, system) for system in systems}
+    if others and (len(others) == 1 or is_interactive()):
+        one = others[0] if len(others) == 1 else choose("Which table has the jobs?", others, None)
+        return _own_table(database, one, watch)
     found = f"these look like tables of jobs: {', '.join(others)}. Choose one" if others else "name your table of jobs"
     raise ReaperError(f"no job system was recognised by its tables; {found} with --table")
 
 
 def _own_table(database: DatabaseSettings, table: str, watch: float) -> dict[str, str]:
-    proposal = look_at_table(database, table, watch).propose({})
-    return {proposal.name: proposal_part(proposal, zone_for(database, proposal))}
+    seen = look_at_table(database, table, watch)
+    proposal = ask_about(seen) if is_interactive() else seen.propose({})
+    zone = zone_for(database, proposal)
+    return {proposal.name: proposal_part(proposal, ask_zone(zone, table) if is_interactive() else zone)}
+
+
+def _system_part(database: DatabaseSettings, system: System) -> str:
+    if is_interactive():
+        system = replace(system, zone=ask_zone(system.zone, system.name))
+    return system_part(system, has_broker=database.has_broker)
 
 
 def _near_text(near: NearlyFound) -> str:

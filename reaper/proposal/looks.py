@@ -47,7 +47,7 @@ class Looks:
 
 
 def key_of(table: Table) -> tuple[tuple[str, ...], bool]:
-    """The columns that tell one row from another, and whether the database says so."""
+    """The columns that tell one row from another, and whether the database says so; none where nothing shows it."""
     unique = [
         index
         for index in table.indexes
@@ -59,8 +59,8 @@ def key_of(table: Table) -> tuple[tuple[str, ...], bool]:
         primary = {index.name for index in unique if index.name == "PRIMARY" or index.name.endswith("_pkey")}
         by_name = {columns: index.name for columns, index in zip(named, unique, strict=True)}
         return min(strict, key=lambda columns: (by_name[columns] not in primary, len(columns))), True
-    ids = [name for name in table.columns if words(name) == ("id",)]
-    return (ids[0] if ids else next(iter(table.columns)),), False
+    ids = [name for name in table.columns if words(name)[-1:] in (("id",), ("uuid",), ("key",), ("no",))]
+    return tuple(sorted(ids, key=lambda name: len(words(name)))[:1]), False
 
 
 def first_look(catalog: Catalog, table: Table) -> Looks:
@@ -69,6 +69,8 @@ def first_look(catalog: Catalog, table: Table) -> Looks:
     looks = Looks(table, key, unique, catalog.server.now)
     if table.reading_calls_others:
         return _without_rows(looks, "to read it would call functions that are not the server's own")
+    if not key:
+        return _without_rows(looks, "it has no unique key without NULL, and no column is named as one")
     if not table.readable(table.columns):
         return _without_rows(looks, "the connected role may not read all of its columns")
     try:
@@ -100,16 +102,18 @@ def second_look(catalog: Catalog, before: Looks) -> Looks:
 
 def may_be_state(column: Column) -> bool:
     """Whether the column may say by its name, or by the values that it can have, in which state a job is."""
-    if column.family not in ("text", "enum", "integer", "boolean") and column.type != "tinyint(1)":
+    if column.family not in ("text", "enum", "integer", "boolean") and not is_switch(column):
         return False
     if IS_STATE & set(words(column.name)):
         return True
     if column.labels:
         return any(state_of(label) is StateMeaning.RUNNING for label in column.labels)
-    return column.type in ("boolean", "tinyint(1)") and state_of(column.name) in (
-        StateMeaning.RUNNING,
-        StateMeaning.DONE,
-    )
+    return is_switch(column) and state_of(column.name) in (StateMeaning.RUNNING, StateMeaning.DONE)
+
+
+def is_switch(column: Column) -> bool:
+    """Whether the column says yes or no: on MariaDB with a number, as it has no type for that."""
+    return column.family == "boolean" or column.type == "tinyint(1)"
 
 
 def possible_values(table: Table, column: Column) -> tuple[str, ...]:
@@ -167,6 +171,6 @@ def _values(catalog: Catalog, table: Table, column: Column, stored: TableClause)
 
 def _shown(column: Column, stored: ColumnElement[object]) -> ColumnElement[str | None]:
     """The value as a text, cut; of other types than plain ones only whether there is one."""
-    if column.family in READABLE or column.type == "tinyint(1)":
+    if column.family in READABLE or is_switch(column):
         return func.left(sql.text_of(stored), LONGEST_STATE + 25, type_=String)
     return case((stored.is_(None), null()), else_=literal("x", String))

@@ -10,9 +10,17 @@ from typing import Any, NamedTuple
 from reaper.catalog.tables import Column
 from reaper.model import TimestampFormat
 from reaper.profile import Profile, resolve
-from reaper.proposal.looks import Key, Looks
+from reaper.proposal.looks import Key, Looks, is_switch
 from reaper.proposal.moments import MomentColumn, moment_columns
-from reaper.proposal.states import RunningRows, failed_value, running_rows, shown_value
+from reaper.proposal.states import (
+    Question,
+    RunningRows,
+    failed_question,
+    failed_value,
+    running_question,
+    running_rows,
+    shown_value,
+)
 from reaper.proposal.witnesses import EventRows, ProposedWitness, TimedColumn, proposed_witnesses
 from reaper.proposal.words import (
     IS_CODE,
@@ -48,6 +56,7 @@ class Proposal:
     name: str
     table: str
     parts: Mapping[str, Sequence[Line]]
+    questions: Sequence[Question]
     longest_seconds: float | None = None
     """The longest that a job took which has ended, among the rows that were read."""
 
@@ -78,6 +87,8 @@ def propose(
     Raises Unproposable.
     """
     given, moments = answers or {}, moment_columns(looks)
+    if not looks.key:
+        raise Unproposable("nothing tells one job from another")
     running = running_rows(looks, moments, given.get("running"))
     if running is None:
         raise Unproposable("no column has the state of a job, and no two columns have its start and its end")
@@ -92,7 +103,8 @@ def propose(
     of_profile = [*_times(timed), _alive(witnesses), *_limits(looks)]
     of_jobs = list(_jobs(jobs, looks, running, started))
     parts = {"": of_profile, "jobs": of_jobs, "actions.fail.set": assigned}
-    return Proposal(name, jobs, parts, _longest(moments, started))
+    questions = [one for one in (running_question(running), failed_question(looks, running)) if one is not None]
+    return Proposal(name, jobs, parts, questions, _longest(moments, started))
 
 
 def _longest(moments: Mapping[str, MomentColumn], started: Sequence[MomentColumn]) -> float | None:
@@ -200,10 +212,9 @@ def _running(looks: Looks, running: RunningRows) -> Line:
 
 def _not_deleted(looks: Looks) -> Iterator[Mapping[str, Any]]:
     for name, column in looks.table.columns.items():
-        if "deleted" in words(name) and column.nullable and column.family != "boolean":
-            yield {"column": name, "is": "null"}
-        elif "deleted" in words(name) and column.family == "boolean":
-            yield {"column": name, "in": [False]}
+        if "deleted" in words(name):
+            no = False if column.family == "boolean" else 0
+            yield {"column": name, "in": [no]} if is_switch(column) else {"column": name, "is": "null"}
 
 
 def _claim(looks: Looks, running: RunningRows) -> list[str]:

@@ -171,6 +171,9 @@ def threshold_lines(timeout: float, stall: float, why: str) -> Iterator[str]:
 
 def zone_lines(zone: ZoneOfMoments, key: str = "time_zone") -> Iterator[str]:
     columns = ", ".join(f"{table}.{column}" for table, column in zone.columns)
+    if zone.said is not None:
+        yield line(key, zone.said, f"Without a zone: {columns}. You have said it.")
+        return
     if zone.certain and zone.zone is not None:
         yield line(key, zone.zone, f"Without a zone: {columns}. The server fills them by the clock of {zone.whose}.")
         return

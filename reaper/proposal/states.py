@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reaper.catalog.tables import Column
-from reaper.proposal.looks import LONGEST_STATE, MOST_STATES, Key, Looks, may_be_state, possible_values
+from reaper.proposal.looks import (
+    LONGEST_STATE,
+    MOST_STATES,
+    Key,
+    Looks,
+    is_switch,
+    may_be_state,
+    possible_values,
+)
 from reaper.proposal.moments import MomentColumn
 from reaper.proposal.words import IS_STATE, Moment, StateMeaning, failed_first, is_holder, state_of, words
 
@@ -49,7 +58,7 @@ def running_rows(looks: Looks, moments: Mapping[str, MomentColumn], answer: str 
     """Which rows run; None where nothing shows it. `answer` is the value that a person has named."""
     candidates = [found for column in _state_columns(looks) if (found := _classes(looks, moments, column))]
     if not candidates:
-        return _by_moments(looks, moments)
+        return _by_moments(looks, moments) or _by_name_alone(looks)
     column, classes = max(candidates, key=lambda one: max(c.score for c in one[1]))
     ranked: list[StateClass] = sorted(classes, key=lambda c: -c.score)
     if answer is not None:
@@ -79,7 +88,7 @@ def failed_value(
     if names := failed_first(list(known)):
         return known[names[0]].value, f"{names[0]!r} is one of its values", True  # type: ignore[return-value]
     if column.family == "text" and not possible_values(looks.table, column):
-        word = _in_the_case_of("failed", [name for name in map(_text, running.values) if name])
+        word = _in_the_case_of("failed", [_text(value) for value in running.values])
         return word, "no row has failed so far, so the word is a guess", False
     with_error = [one for one in others if one.value is not None and _has_error(looks, one.keys)]
     if with_error:
@@ -89,6 +98,36 @@ def failed_value(
         one = min(ended or list(known.values()), key=lambda c: (c.word is StateMeaning.DONE, len(c.keys)))
         return one.value, "nothing shows which value means that a job has failed", False  # type: ignore[return-value]
     return None
+
+
+class Question(NamedTuple):
+    """What a person may know better: `options` are values of the state column, as texts; `default` is what is written
+    without an answer. `name` is that of the answer.
+    """
+
+    name: str
+    text: str
+    options: Sequence[str]
+    default: str
+
+
+def running_question(running: RunningRows) -> Question | None:
+    """None where it is certain which value means that a job runs, or where no single one does."""
+    if running.certain or running.column is None:
+        return None
+    options = [_text(one.value) for one in running.classes]
+    text = f"Which value of {running.column.name} means that a job runs?"
+    return Question("running", text, options, _text(running.values[0]))
+
+
+def failed_question(looks: Looks, running: RunningRows) -> Question | None:
+    """None where it is certain what a stale job's state becomes."""
+    failed = failed_value(looks, running)
+    if failed is None or failed[2] or running.column is None:
+        return None
+    options = [str(one.value) for one in running.classes if one.value not in (None, *running.values)]
+    text = f"What does {running.column.name} become where a job is ended as failed?"
+    return Question("failed", text, list(dict.fromkeys([*options, str(failed[0])])), str(failed[0]))
 
 
 def shown_value(value: object) -> str:
@@ -141,7 +180,7 @@ def _class(
 ) -> StateClass:
     score, reasons = 0.0, list[str]()
     word = state_of(value) if value is not None and column.family in ("text", "enum") else None
-    if column.family == "boolean" or column.type == "tinyint(1)":
+    if is_switch(column):
         word = _word_of_switch(column, value)
     if word is StateMeaning.RUNNING:
         score, reasons = 3.0 + bonus, ["by its word"]
@@ -153,13 +192,13 @@ def _class(
                 share = len(keys & moment.at.keys()) / len(keys)
                 if (share >= _MOST) is expected and (share <= 1 - _MOST) is not expected:
                     score += weight / 2 if role is Moment.FINISHED else weight
-                    reasons.append(f"its rows have {'a' if expected else 'no'} {moment.name}")
+                    reasons.append(f"its rows have {'' if expected else 'no '}{moment.name}")
                 elif (share <= 1 - _MOST) is expected:
                     score -= weight
         for name in looks.table.columns:
             if is_holder(name) and all(looks.rows[key][name] is not None for key in keys):
                 score += 0.5
-                reasons.append(f"its rows have a {name}")
+                reasons.append(f"its rows have {name}")
         for name, moved in looks.moved.items():
             if name in moments and (seen := len(moved & keys)):
                 score += 4.0
@@ -182,13 +221,13 @@ def _value(column: Column, text: str | None) -> bool | int | str | None:
 def _typed(column: Column, text: str) -> bool | int | str:
     if column.family == "boolean":
         return text in ("true", "t", "1")
-    if column.family == "integer" or column.type == "tinyint(1)":
+    if column.family == "integer" or is_switch(column):
         return int(text)
     return text
 
 
-def _text(value: bool | int | str | None) -> str | None:
-    return None if value is None else str(value)
+def _text(value: bool | int | str | None) -> str:
+    return "NULL" if value is None else str(value)
 
 
 # --- what goes with it -----------------------------------------------------------------------------------------------
@@ -203,9 +242,15 @@ def _by_moments(looks: Looks, moments: Mapping[str, MomentColumn]) -> RunningRow
     start, end = started[0], finished[0]
     keys = frozenset(key for key in looks.rows if key in start.at and looks.rows[key][end.name] is None)
     where = [{"column": start.name, "is": "not null"}, {"column": end.name, "is": "null"}]
-    return RunningRows(
-        None, (), where, "no column has the state of a job: it runs from its start to its end", True, keys
-    )
+    why = "no column has the state of a job: it runs from its start to its end"
+    return RunningRows(None, (), where, why, bool(looks.rows) and not _state_columns(looks), keys)
+
+
+def _by_name_alone(looks: Looks) -> RunningRows | None:
+    """A column of texts that is named as a state, and that has no value in the rows that were read."""
+    column = next((column for column in _state_columns(looks) if column.family == "text"), None)
+    why = "no value of it was seen, so the word is a guess"
+    return RunningRows(column, ["running"], (), why, False, frozenset()) if column is not None else None
 
 
 def _also(

@@ -24,13 +24,14 @@ class ZoneOfMoments:
     """What is known of the zone of these columns, which store moments without one.
 
     `certain`: the server itself fills a column in this zone, that of `whose` clock. Without a zone, nothing speaks
-    against UTC.
+    against UTC. `said` is the zone that a person has named.
     """
 
     columns: Sequence[TableColumn]
     zone: str | None = None
     whose: str = ""
     certain: bool = False
+    said: str | None = None
 
 
 def zone_of_moments(catalog: Catalog, connection: Connection, profile: Profile) -> ZoneOfMoments | None:

@@ -14,6 +14,7 @@ from reaper.profile import resolve
 from tests.support.commands import Reaper
 from tests.support.databases import TemporaryDatabases
 from tests.support.documents import DOCS, blocks
+from tests.support.terminals import typed
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import postgresql_database
 
@@ -64,6 +65,23 @@ INSERT INTO render_queue
         (5, 'in progress', 1, 45, NULL, 'gpu-1', 30, NULL), (6, 'in progress', 8, 120, NULL, 'gpu-2', NULL, now()),
         (7, 'finished', 8, 300, 5, 'gpu-1', NULL, NULL)) AS v (n, p, b, h, f, w, m, d);
 """
+QUIET_TABLES = """
+-- No state: a job runs from its start to its end.
+CREATE TABLE plain (uid text PRIMARY KEY, start_time timestamptz, end_time timestamptz);
+INSERT INTO plain VALUES ('dead', now() - interval '8 h', NULL), ('waits', NULL, NULL),
+    ('done', now() - interval '8 h', now() - interval '7 h');
+-- Nothing shows which of these numbers means what.
+CREATE TABLE etl_asked (id integer PRIMARY KEY, state integer NOT NULL, begun timestamp);
+INSERT INTO etl_asked VALUES (1, 1, now()), (2, 2, now()), (3, 3, now());
+-- No row.
+CREATE TABLE empty (id integer PRIMARY KEY, status text, created timestamptz, message text);
+-- No unique key, and nothing that is called one.
+CREATE TABLE keyless (status text, started_at timestamptz);
+-- The exit code is NULL until a job ends; moments that are none.
+CREATE TABLE exits (id integer PRIMARY KEY, status integer, started_at timestamptz, finished_at timestamptz);
+INSERT INTO exits VALUES (1, NULL, NULL, NULL), (2, NULL, now() - interval '8 h', NULL), (3, NULL, now(), NULL),
+    (4, 0, '-infinity', 'infinity'), (5, 137, now() - interval '8 h', now() - interval '7 h');
+"""
 MOVING = """
 UPDATE "PrintJob" SET stamp = clock_timestamp()
 WHERE "jobStatus" = 'PRINTING' AND stamp > now() - interval '1 h' AND "startedAt" < now() - interval '1 h'
@@ -73,7 +91,7 @@ WHERE "jobStatus" = 'PRINTING' AND stamp > now() - interval '1 h' AND "startedAt
 @pytest.fixture(scope="module")
 def database(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
     with postgresql_database(databases) as made, made.session(autocommit=True) as session:
-        session.do(TABLES)
+        session.do(TABLES + QUIET_TABLES)
         # The table of the tutorial, and of the README.
         [statements] = [
             block.text for block in blocks(DOCS / "tutorial.md", "sh") if "CREATE TABLE tasks" in block.text
@@ -167,3 +185,50 @@ def test_milliseconds_listed_states_limits_and_deleted_rows_are_seen(reaper: Rea
     assert profile["time"] == "epoch ms"
     assert profile["jobs"]["claim"] == ["picked_by"]
     assert would_reap(reaper) == {"3", "5"}
+
+
+def test_jobs_without_a_state_run_from_their_start_to_their_end(reaper: Reaper) -> None:
+    profile = proposed(reaper, "plain")["profiles"]["plain"]
+    assert would_reap(reaper) == {"dead"}
+    assert profile["actions"]["fail"]["set"] == {"end_time": {"is": "now"}}
+
+
+def test_null_as_the_state_means_running_only_after_the_start(reaper: Reaper) -> None:
+    proposed(reaper, "exits")
+    assert would_reap(reaper) == {"2"}
+
+
+def test_guesses_are_marked_in_the_file(reaper: Reaper) -> None:
+    text = reaper("init", "--table", "empty", "--watch", "0s").stdout
+    assert tomllib.loads(text)["profiles"]["empty"]["jobs"]["running"] == {"column": "status", "in": ["running"]}
+    assert "# ? no value of it was seen, so the word is a guess\nrunning = " in text
+
+
+def test_table_without_anything_that_tells_its_jobs_apart_gets_no_profile(reaper: Reaper) -> None:
+    result = reaper("init", "--table", "keyless", "--watch", "0s")
+    assert result.exit_code == 1
+    assert "no profile can be proposed for the table keyless: nothing tells one job from another" in result.stderr
+
+
+def test_name_that_no_table_has_is_answered_with_the_nearest_one(reaper: Reaper) -> None:
+    result = reaper("init", "--table", "taks")
+    assert result.exit_code == 1
+    assert "there is no table 'taks'; did you mean 'tasks'?" in result.stderr
+
+
+def test_without_a_table_those_that_look_like_one_are_named(reaper: Reaper) -> None:
+    result = reaper("init")
+    assert result.exit_code == 1
+    assert "public.PrintJob" in result.stderr and "public.etl_run_log" not in result.stderr
+
+
+def test_questions_on_a_terminal_decide_what_is_unsure(reaper: Reaper) -> None:
+    # The value of a running job: the second; what becomes of it: as proposed; the zone: wrong, then right.
+    code, output, errors = typed(
+        reaper, "2\n\nEurope/Berln\nEurope/Berlin\n", "init", "--table", "etl_asked", "--watch", "0s"
+    )
+    assert code == 0, errors
+    file = tomllib.loads(output)
+    assert "did you mean 'Europe/Berlin'?" in errors
+    assert file["sources"]["etl_asked"]["time_zone"] == "Europe/Berlin"
+    assert file["profiles"]["etl_asked"]["jobs"]["running"]["in"] == [2]
