@@ -96,7 +96,7 @@ def _systems(database: DatabaseSettings, watch: float) -> dict[str, str]:
 def _own_table(database: DatabaseSettings, table: str, watch: float) -> dict[str, str]:
     seen = look_at_table(database, table, watch)
     proposal = ask_about(seen) if is_interactive() else seen.propose({})
-    zone = zone_for(database, proposal)
+    zone = zone_for(database, seen, proposal)
     return {proposal.name: proposal_part(proposal, ask_zone(zone, table) if is_interactive() else zone)}
 
 

@@ -6,7 +6,7 @@ Values are read as texts that are cut in length. Each query is short: it reads b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Executable, String, TableClause, case, func, literal, null, select
@@ -30,8 +30,8 @@ Row = Mapping[str, str | None]
 class Looks:
     """Rows of a table by their keys, as texts, and the columns whose values changed between the two looks.
 
-    `moved` has, for each such column, the keys of the rows in which it did while the rest of their state stayed.
-    `now` is the database's clock at the first look. `not_read` is why no row could be read.
+    `moved` has, for each such column, the keys of the rows in which it did while their state stayed, and `moved_to` the
+    values that it then had. `now` is the database's clock at the last look. `not_read` is why no row could be read.
     """
 
     table: Table
@@ -40,6 +40,7 @@ class Looks:
     now: datetime
     rows: Mapping[Key, Row] = field(default_factory=dict)
     moved: Mapping[str, frozenset[Key]] = field(default_factory=dict)
+    moved_to: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     not_read: str | None = None
 
     def column(self, name: str) -> Column:
@@ -77,7 +78,7 @@ def first_look(catalog: Catalog, table: Table) -> Looks:
         rows = _rows(catalog, table, key, _queries(catalog, table, key))
     except QueryFailed as failed:
         return _without_rows(looks, str(failed))
-    return Looks(table, key, unique, catalog.server.now, rows)
+    return replace(looks, rows=rows)
 
 
 def second_look(catalog: Catalog, before: Looks) -> Looks:
@@ -97,7 +98,8 @@ def second_look(catalog: Catalog, before: Looks) -> Looks:
         if name not in states
     }
     found = {name: keys for name, keys in moved.items() if keys}
-    return Looks(before.table, before.key, before.key_is_unique, before.now, before.rows, found)
+    moved_to = {name: [after[key][name] for key in keys] for name, keys in found.items()}
+    return replace(before, now=catalog.server.now, moved=found, moved_to=moved_to)
 
 
 def may_be_state(column: Column) -> bool:
@@ -127,7 +129,7 @@ def possible_values(table: Table, column: Column) -> tuple[str, ...]:
 
 
 def _without_rows(looks: Looks, why: str) -> Looks:
-    return Looks(looks.table, looks.key, looks.key_is_unique, looks.now, not_read=why)
+    return replace(looks, not_read=why)
 
 
 def _rows(catalog: Catalog, table: Table, key: Sequence[str], queries: Iterable[Executable]) -> dict[Key, Row]:

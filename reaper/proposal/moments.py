@@ -11,11 +11,14 @@ from reaper.catalog.tables import Column
 from reaper.model import TimestampFormat
 from reaper.proposal.looks import Key, Looks, Row
 from reaper.proposal.words import Moment, moment_of, words
+from reaper.source.local_time_proof import offset_text
 from reaper.sql.iso_text import ISO_MOMENT
 
 _DATES = ("timestamptz", "timestamp", "datetime")
 _FIRST, _LAST = 1e8, 1e11
 """Seconds since 1970 from 1973 to 5138; in milliseconds, a thousand times as many."""
+_STEP, _LARGEST_OFFSET, _APART = 900, 14 * 3600, 120.0
+"""Offsets of zones are multiples of a quarter of an hour; how far from one is a moment that was just written."""
 _SAID_BY_NAME = frozenset(("at", "time", "ts", "ms", "epoch", "timestamp", "when", "on", "until", "since"))
 
 
@@ -72,6 +75,21 @@ def seconds(text: str, format_: TimestampFormat) -> float | None:
         return None
     at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return at if at > 0 else None
+
+
+def local_offset(looks: Looks) -> tuple[str, str] | None:
+    """A column without a zone in which moments were written between the two looks in local time, and their offset;
+    None where there is no such column.
+    """
+    for column in looks.table.columns.values():
+        if format_of(column, ()) != (TimestampFormat.NAIVE, True):
+            continue
+        moments = [seconds(text or "", TimestampFormat.NAIVE) for text in looks.moved_to.get(column.name, ())]
+        ahead = [at - looks.now.timestamp() for at in moments if at is not None]
+        offsets = {round(one / _STEP) * _STEP for one in ahead if abs((one + _APART) % _STEP - _APART) <= _APART}
+        if len(offsets) == 1 and (offset := offsets.pop()) and abs(offset) <= _LARGEST_OFFSET:
+            return column.name, offset_text(offset)
+    return None
 
 
 def _moment_column(column: Column, rows: Mapping[Key, Row]) -> MomentColumn | None:

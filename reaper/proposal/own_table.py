@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from reaper.common.suggestions import did_you_mean
 from reaper.config import DatabaseSettings
 from reaper.errors import ReaperError
 from reaper.proposal.looks import Looks, first_look, second_look
+from reaper.proposal.moments import local_offset
 from reaper.proposal.propose import Proposal, Unproposable, propose
 from reaper.proposal.session import looking_at
 from reaper.proposal.table_names import TableNames, names_in_profiles, source_name
@@ -55,10 +57,13 @@ def look_at_table(database: DatabaseSettings, spelled: str, watch_seconds: float
     return OwnTable(names[place], looks, events)
 
 
-def zone_for(database: DatabaseSettings, proposal: Proposal) -> ZoneOfMoments | None:
+def zone_for(database: DatabaseSettings, seen: OwnTable, proposal: Proposal) -> ZoneOfMoments | None:
     """What is known of the zone of moments in columns of the proposed profile that have none."""
     with looking_at(database) as look:
-        return zone_of_moments(look.catalog, look.connection, proposal.profile())
+        zone = zone_of_moments(look.catalog, look.connection, proposal.profile())
+    if zone is None or (local := local_offset(seen.looks)) is None:
+        return zone
+    return replace(zone, moved=local)
 
 
 def likely_tables(tables: TableNames) -> list[tuple[str, str]]:

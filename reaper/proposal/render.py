@@ -177,6 +177,14 @@ def zone_lines(zone: ZoneOfMoments, key: str = "time_zone") -> Iterator[str]:
     if zone.certain and zone.zone is not None:
         yield line(key, zone.zone, f"Without a zone: {columns}. The server fills them by the clock of {zone.whose}.")
         return
+    if zone.moved is not None:
+        column, offset = zone.moved
+        why = (
+            f"{column} has no zone, and moved while jobs ran: its moments are in local time, {offset} from UTC now. An "
+            "offset does not follow daylight saving: say the name of the zone"
+        )
+        yield line(key, offset, why, sure=False)
+        return
     doubt = f"the zone of {zone.whose} is {zone.zone}" if zone.zone else "nothing speaks against that"
     yield question(
         f"Without a zone: {columns}. They are read as UTC, and {doubt}. If programs write local time, say the zone:"

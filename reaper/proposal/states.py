@@ -60,6 +60,8 @@ def running_rows(looks: Looks, moments: Mapping[str, MomentColumn], answer: str 
     if not candidates:
         return _by_moments(looks, moments) or _by_name_alone(looks)
     column, classes = max(candidates, key=lambda one: max(c.score for c in one[1]))
+    if answer is None and column.family == "text" and all(one.score < 0 for one in classes):
+        return _by_name_alone(looks)
     ranked: list[StateClass] = sorted(classes, key=lambda c: -c.score)
     if answer is not None:
         running = [one for one in ranked if _text(one.value) == answer]

@@ -24,7 +24,8 @@ class ZoneOfMoments:
     """What is known of the zone of these columns, which store moments without one.
 
     `certain`: the server itself fills a column in this zone, that of `whose` clock. Without a zone, nothing speaks
-    against UTC. `said` is the zone that a person has named.
+    against UTC. `said` is the zone that a person has named. `moved` is a column that was seen to be written in local
+    time, with its offset as a zone.
     """
 
     columns: Sequence[TableColumn]
@@ -32,6 +33,7 @@ class ZoneOfMoments:
     whose: str = ""
     certain: bool = False
     said: str | None = None
+    moved: tuple[str, str] | None = None
 
 
 def zone_of_moments(catalog: Catalog, connection: Connection, profile: Profile) -> ZoneOfMoments | None:

