@@ -65,7 +65,8 @@ INSERT INTO render_queue
         (2, 'in progress', 8, 1, NULL, 'gpu-1', NULL, NULL),
         (3, 'in progress', 8, 120, NULL, 'gpu-2', NULL, NULL), (4, 'in progress', 1, 45, NULL, 'gpu-1', NULL, NULL),
         (5, 'in progress', 1, 45, NULL, 'gpu-1', 30, NULL), (6, 'in progress', 8, 120, NULL, 'gpu-2', NULL, now()),
-        (7, 'finished', 8, 300, 5, 'gpu-1', NULL, NULL)) AS v (n, p, b, h, f, w, m, d);
+        (7, 'finished', 8, 300, 5, 'gpu-1', NULL, NULL),
+        (8, 'in progress', 1, 45, NULL, 'gpu-2', 120, NULL)) AS v (n, p, b, h, f, w, m, d);
 """
 QUIET_TABLES = """
 -- No state: a job runs from its start to its end.
@@ -203,7 +204,8 @@ def test_jobs_without_a_state_run_from_their_start_to_their_end(reaper: Reaper) 
 
 
 def test_null_as_the_state_means_running_only_after_the_start(reaper: Reaper) -> None:
-    proposed(reaper, "exits", checks=False)
+    profile = proposed(reaper, "exits", checks=False)["profiles"]["exits"]
+    assert {"column": "started_at", "is": "not null"} in profile["jobs"]["running"]["where"]
     assert would_reap(reaper) == {"2"}
 
 
