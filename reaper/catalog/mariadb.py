@@ -42,7 +42,7 @@ from reaper.sql.tables import split_name, table_of
 
 # The server's error numbers.
 _DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
-_READ_ONLY, _TIMED_OUT = 1792, 1969
+_READ_ONLY, _TIMED_OUT = (1792, 1290), 1969  # read-only are: the transaction; the server
 _COLLATIONS = ("1267", "1270", "1271")
 
 _NUMBERS = {"integer": r"\s*[+-]?\d+", "number": r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"}
@@ -165,7 +165,7 @@ class MariaDBCatalog(Catalog):
             return self._connection.execute(statement).all()
         except DBAPIError as error:
             code = error_number(error)
-            unavailable = classify(error) is ErrorKind.UNAVAILABLE and code not in (*_DENIED, _READ_ONLY)
+            unavailable = classify(error) is ErrorKind.UNAVAILABLE and code not in (*_DENIED, *_READ_ONLY)
             if error.connection_invalidated or unavailable:
                 raise
             timed_out = f"cut off after {self._query_seconds:g} s"
@@ -290,11 +290,14 @@ class MariaDBCatalog(Catalog):
         return {"select", "insert"} <= {privilege for row in rows for privilege in row.privileges.split(",")}
 
     def _may_delete(self, row: Row[Any]) -> bool:
-        """The server checks the privilege first: with it, a read-only transaction fails only as read-only."""
+        """The server checks the privilege first: with it, a read-only transaction fails only as read-only.
+
+        A read-only server does not say, which counts as yes: another finding says that nothing can be written there.
+        """
         try:
             self._query_about("EXPLAIN DELETE FROM {} WHERE FALSE", row.schema, row.name)
         except QueryFailed as failed:
-            return failed.code == str(_READ_ONLY)
+            return failed.code in map(str, _READ_ONLY)
         return True
 
 

@@ -120,6 +120,7 @@ def test_index_on_long_texts_uses_prefixes(checked: CheckedMariaDB) -> None:
 ODD = "jobs: 100%"
 
 
+@pytest.mark.thorough
 def test_ignored_index_is_reported(checked: CheckedMariaDB) -> None:
     findings = checked.check("ALTER TABLE job ALTER INDEX ix_job_status_created_at IGNORED")
     checked.apply_fix(finding_about(findings, "the index ix_job_status_created_at"))
@@ -199,6 +200,7 @@ def test_mariadb_clock_that_differs_from_the_host_is_a_note(checked: CheckedMari
     assert any("behind this host's" in f.message for f in checked.check(host_clock=lambda: time.time() + 90))
 
 
+@pytest.mark.thorough
 def test_read_only_mariadb_server_is_an_error(checked: CheckedMariaDB) -> None:
     checked.do("SET GLOBAL read_only = ON")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import make_url
 
 from reaper.check import Finding, Level, Workload
@@ -61,6 +62,7 @@ def test_role_without_privileges_gets_every_missing_grant(database: str) -> None
     assert not [f for f in run_check(guest_url(database)) if f.fix]
 
 
+@pytest.mark.thorough
 def test_serial_column_needs_usage_of_its_sequence(database: str) -> None:
     serial = [
         "ALTER TABLE job_event ALTER id DROP IDENTITY",

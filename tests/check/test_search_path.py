@@ -34,6 +34,7 @@ def intruder(protea: Protea) -> Iterator[str]:
     protea.connection.execute(f"DROP ROLE {name}".encode())
 
 
+@pytest.mark.thorough
 def test_schema_in_which_every_role_may_create_is_named_until_it_is_revoked(protea: Protea) -> None:
     finding = about(run_check(protea.url, "GRANT CREATE ON SCHEMA public TO PUBLIC"), "may CREATE")
     assert finding.level is Level.WARNING

@@ -12,6 +12,7 @@ from reaper.dev.postgres import temporary
 from tests.support.checks import create_guest, execute, guest_url, only_problem, problems, run_check
 
 
+@pytest.mark.thorough
 def test_read_only_role_is_an_error(database: str) -> None:
     script = [
         "ALTER ROLE guest SET default_transaction_read_only = on",
