@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -32,6 +33,9 @@ _PROOFS = {
     "REAPER_CLOSE_INTERRUPTED_HOLDER": {"REAPER_CONFIG": "held.toml"},
 }
 """By variable, what it needs beside it."""
+
+Given = tuple[tuple[str, str], ...]
+Row = tuple[str, str, str]
 
 DATABASE = "postgresql://reaper@db.example.org/app"
 FILES = ("every_key.toml", "secret_files.toml")
@@ -99,7 +103,9 @@ def test_variables_keep_their_names_and_what_they_mean(configured: Reaper, golde
     variables: dict[str, list[str]] = tomllib.loads((HERE / "environment.toml").read_text())
     assert not {f"REAPER_{name.upper()}" for name in setting_names()} - variables.keys()
     tried = [(name, value) for name, values in variables.items() for value in values]
-    golden("environment.txt", (line for name, value in tried for line in _meaning(configured, name, value)))
+    without = cache(lambda others: set(_rows(configured, **dict(others))))
+    lines = (line for name, value in tried for line in _meaning(configured, name, value, without))
+    golden("environment.txt", lines)
 
 
 def test_layers_keep_their_order(configured: Reaper, protea: Protea, golden: Golden) -> None:
@@ -156,7 +162,7 @@ def _without_lines(origin: str) -> str:
     return re.sub(r"(?<=\.toml):\d+", ":LINE", origin)
 
 
-def _rows(reaper: Reaper, *words: str, **given: str) -> Iterator[tuple[str, str, str]]:
+def _rows(reaper: Reaper, *words: str, **given: str) -> Iterator[Row]:
     """Name, value and origin as `config show` has them, without line numbers and the test's own folder."""
     values: list[dict[str, Any]] = reaper.using(given).document(*words, "config", "show")["values"]
     for row in values:
@@ -164,13 +170,18 @@ def _rows(reaper: Reaper, *words: str, **given: str) -> Iterator[tuple[str, str,
         yield row["name"], value, _without_lines(origin)
 
 
-def _meaning(reaper: Reaper, variable: str, value: str) -> Iterator[str]:
-    """What is different because of a variable."""
+def _meaning(
+    reaper: Reaper,
+    variable: str,
+    value: str,
+    without: Callable[[tuple[tuple[str, str], ...]], set[tuple[str, str, str]]],
+) -> Iterator[str]:
+    """What is different because of a variable. `without` has the rows that there are with the others alone."""
     others = dict(_TRUSTING)
     if not {"DATABASE", "CREDENTIALS"} & set(variable.split("_")):
         others["REAPER_DATABASE_URL"] = DATABASE
     others |= _PROOFS.get(variable, {})
-    before = set(_rows(reaper, **others))
+    before = without(tuple(others.items()))
     changed = [row for row in _rows(reaper, **{**others, variable: value}) if row not in before]
     if not changed:
         yield f"{variable}={value}: ignored"

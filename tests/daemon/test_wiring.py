@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -414,68 +414,93 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaemonFactory:
     return DaemonFactory(tmp_path, monkeypatch)
 
 
-def base(service: DaemonFactory, name: str, case: SettingCase) -> dict[str, object]:
-    """What a daemon takes to start, without the setting."""
-    values = {"http_port": 0, "interval_seconds": 3600, "database_url": AWAY, **case.besides}
-    if name == "broker_url_file":
+def base(service: DaemonFactory, names: Sequence[str]) -> dict[str, object]:
+    """What a daemon takes to start, without the settings."""
+    values = {"http_port": 0, "interval_seconds": 3600, "database_url": AWAY}
+    for name in names:
+        values |= SETTING_CASES[name].besides
+    if "broker_url_file" in names:
         values["broker_url"] = BROKER
-    return {
-        each: service.real(value) for each, value in values.items() if each != name or name in ("database_url", *VULS)
-    }
+    apart = set(names) - {"database_url", *VULS}
+    return {each: service.real(value) for each, value in values.items() if each not in apart}
 
 
-def with_it(service: DaemonFactory, name: str, case: SettingCase) -> dict[str, object]:
-    values = base(service, name, case)
-    if name.endswith("_url_file"):
-        del values[name.removesuffix("_file")]
-    return values | {name: service.real(case.given)}
+def with_them(service: DaemonFactory, names: Sequence[str]) -> dict[str, object]:
+    values = base(service, names)
+    for name in names:
+        if name.endswith("_url_file"):
+            del values[name.removesuffix("_file")]
+        values[name] = service.real(SETTING_CASES[name].given)
+    return values
 
 
-def without(service: DaemonFactory, name: str, case: SettingCase) -> dict[str, object]:
-    values = base(service, name, case)
-    if name == "http_port":
+def without(service: DaemonFactory, names: Sequence[str]) -> dict[str, object]:
+    values = base(service, names)
+    if "http_port" in names:
         values["http_port"] = 0
     return values
 
 
-CASES = [
-    pytest.param(way, name, id=f"{name}-{way}")
-    for name in SETTING_CASES
-    for way in WAYS
-    if way != "source" or name in field_names(SourceTable)
-]
+ALONE = RESTART_ONLY | {
+    "connect_timeout_seconds", "statement_timeout_seconds", "database_url_file", "profile", "action", "broker_url_file",
+    "broker_deadline_seconds", "start_lost", "close_interrupted_at_start", "close_interrupted_window_seconds",
+}  # fmt: skip
+"""Settings that change what is seen of others, or that a reload does not change: each is tried by itself."""
 
 
-@pytest.mark.parametrize(("way", "name"), CASES)
+def together() -> list[tuple[str, ...]]:
+    """The other settings, by what they take besides."""
+    groups: dict[str, list[str]] = {}
+    for name, case in SETTING_CASES.items():
+        if name not in ALONE:
+            groups.setdefault(str(case.besides), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def way_cases() -> list[Any]:
+    """All settings by every way that can give them: most in one daemon, and with --thorough each by itself, too."""
+    cases = []
+    for names in [*together(), *((name,) for name in SETTING_CASES)]:
+        ways = [way for way in WAYS if way != "source" or all(name in field_names(SourceTable) for name in names)]
+        for way in ways:
+            is_tried = len(names) > 1 or (names[0] in ALONE and way == ways[-1])
+            marks = [] if is_tried else [pytest.mark.thorough]
+            label = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} others"
+            cases.append(pytest.param(way, names, id=f"{label}-{way}", marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("way", "names"), way_cases())
 def test_settings_reach_their_objects_at_the_start_and_after_a_reload(
-    way: str, name: str, service: DaemonFactory
+    way: str, names: tuple[str, ...], service: DaemonFactory
 ) -> None:
-    case, give = SETTING_CASES[name], WAYS[way]
-    given, plain, seen = give(with_it(service, name, case)), give(without(service, name, case)), service.real(case.seen)
+    cases, give = {name: SETTING_CASES[name] for name in names}, WAYS[way]
+    given, plain = give(with_them(service, names)), give(without(service, names))
+    seen = {name: service.real(case.seen) for name, case in cases.items()}
     with service.running(given) as running:
-        assert case.see(running) == seen, "at the start"
+        assert {name: case.see(running) for name, case in cases.items()} == seen, "at the start"
     with service.running(plain) as running:
-        before = case.see(running)
-        assert before != seen, "without it"
+        before = {name: case.see(running) for name, case in cases.items()}
+        assert [name for name in names if before[name] == seen[name]] == [], "without them"
         with capture_logs() as said:
             running.daemon.reload(lambda: load({}, service.environ(given)))
         assert any(line["event"] == "Reaper has a new configuration." for line in said), said
         waits = any("takes effect only after a restart" in line["event"] for line in said)
-        assert waits is (name in RESTART_ONLY)
-        if name in RESTART_ONLY or name == "close_interrupted_at_start":
-            assert case.see(running) == before, "not before a restart"
+        assert waits is (names[0] in RESTART_ONLY)
+        if names[0] in RESTART_ONLY or names[0] == "close_interrupted_at_start":
+            assert {name: case.see(running) for name, case in cases.items()} == before, "not before a restart"
             return
-        if name == "close_interrupted_window_seconds":
+        if names[0] == "close_interrupted_window_seconds":
             return  # of no use after the start
-        assert after_reload(case, running) == seen, "after a reload"
+        assert after_reload(cases, running) == seen, "after a reload"
         running.daemon.reload(lambda: load({}, service.environ(plain)))
-        assert after_reload(case, running) == before, "after a reload that takes it back"
+        assert after_reload(cases, running) == before, "after a reload that takes it back"
 
 
-def after_reload(case: SettingCase, running: Running) -> object:
+def after_reload(cases: Mapping[str, SettingCase], running: Running) -> dict[str, object]:
     """What was closing at the start was closing with the settings of the start."""
     running.closings.clear()
-    return case.see(running)
+    return {name: case.see(running) for name, case in cases.items()}
 
 
 def table_of(where: str, values: Mapping[str, object]) -> Configuration:

@@ -9,8 +9,6 @@ import resource
 import sqlite3
 import stat
 import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from reaper.memory import database_contacts as contacts_module
 from reaper.memory.memory import FILE
 from reaper.memory.schema import METADATA, MIGRATIONS
 from reaper.memory.state_file import StateFile
+from tests.support.programs import PROJECT, Process, start, without_settings
 
 BOB = HaltRecord("bob", "a migration", persistent=True)
 
@@ -34,10 +33,16 @@ def contact(number: int, source: str = "main") -> DatabaseContact:
     return DatabaseContact(source, "db.example:5432/jobs", f"2026-01-01T00:00:{number:02}+00:00", "7301", number)
 
 
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process that runs this code; each line that it prints is one step that is done."""
-    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def begin(*arguments: object) -> Process:
+    """Another process that writes; each line that it prints is one step that is done."""
+    return start(
+        "tests.support.state_writer",
+        *map(str, arguments),
+        environment=without_settings(os.environ),
+        folder=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def version(path: Path) -> int:
@@ -211,22 +216,11 @@ def test_file_that_cannot_be_opened_counts_as_a_persistent_halt(tmp_path: Path) 
 
 # --- kill -9 ----------------------------------------------------------------------------------------------------
 
-WRITER = """
-    import sys
-    from pathlib import Path
-    from reaper.memory import HaltRecord, Memory
-    memory = Memory.open(Path(sys.argv[1]))
-    print(-1, flush=True)
-    for number in range(10**9):
-        memory.halt.save(HaltRecord(str(number), "x" * 5000, persistent=True))
-        print(number, flush=True)
-"""
-
 
 def test_kill_at_any_moment_leaves_the_last_write_or_the_one_that_was_under_way(tmp_path: Path, thorough: bool) -> None:
     chance = random.Random(17)
     for _ in range(25 if thorough else 4):
-        writer = python(WRITER, tmp_path)
+        writer = begin("halt", tmp_path)
         assert writer.stdout is not None and writer.stderr is not None
         assert writer.stdout.readline() == "-1\n"
         assert writer.stdout.readline() == "0\n"
@@ -248,20 +242,9 @@ def test_kill_at_any_moment_leaves_the_last_write_or_the_one_that_was_under_way(
 
 # --- several processes -------------------------------------------------------------------------------------------
 
-RECORDER = """
-    import sys
-    from pathlib import Path
-    from reaper.memory import DatabaseContact, Memory
-    memory = Memory.open(Path(sys.argv[1]), lambda problem: print(problem, file=sys.stderr))
-    for number in range(20):
-        memory.contacts.record(DatabaseContact(f"{sys.argv[2]} {number}", "db", "2026"))
-        memory.contacts.flush()
-    print("done")
-"""
-
 
 def test_several_processes_that_begin_together_lose_nothing(tmp_path: Path) -> None:
-    writers = [python(RECORDER, tmp_path / "state", name) for name in ("a", "b", "c", "d")]
+    writers = [begin("contacts", tmp_path / "state", name) for name in ("a", "b", "c", "d")]
     assert [writer.communicate(timeout=60) for writer in writers] == [("done\n", "")] * 4
     memory = Memory.open(tmp_path / "state")
     for name in ("a", "b", "c", "d"):
@@ -355,29 +338,9 @@ def test_read_only_disk_is_read_and_fails_each_write_in_words(small_disk: Path) 
     assert len(reports) == 1
 
 
-LIMITED = """
-    import resource, signal, sys
-    from pathlib import Path
-    from reaper.errors import StateUnavailable
-    from reaper.memory import DatabaseContact, HaltRecord, Memory
-    reports = []
-    memory = Memory.open(Path(sys.argv[1]), reports.append)
-    memory.halt.save(HaltRecord("bob", None, True))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    try:
-        memory.halt.save(HaltRecord("alice", "x" * 100_000))
-    except StateUnavailable as error:
-        print(error)
-    memory.contacts.record(DatabaseContact("main", "db", "2026"))
-    memory.contacts.flush()
-    print(len(reports), memory.contacts.last("main", "db").clock)
-"""
-
-
 def test_file_that_may_not_grow_stops_nothing_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    output, errors = python(LIMITED, tmp_path).communicate(timeout=60)
+    output, errors = begin("limited", tmp_path).communicate(timeout=60)
     assert errors == ""
     refused, rest = output.splitlines()
     assert refused.startswith(f"cannot write {tmp_path / FILE}: ") and rest == "1 2026"

@@ -175,15 +175,19 @@ class FakeClock:
         written.replace(self._file)
 
 
-def test_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_purges_at_its_times_and_as_it_was_reloaded_and_stops_in_time_during_a_purge(
+    protea: Protea, tmp_path: Path
+) -> None:
+    """One daemon for all three: under a clock of its own it cannot be forked."""
     finished(protea, 5)
-    young = protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
+    middle = protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
+    young = protea.job(status="succeeded", finished=32 * DAY, age=34 * DAY)
     clock = FakeClock(tmp_path, "02:30:00")
     with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **clock.environment) as daemon:
         daemon.comes_up()
         daemon.sweeps_on(source="main")
         assert daemon.value("reaper_purged_total", "main") == 0
-        assert len(protea.statuses()) == 6
+        assert len(protea.statuses()) == 7
         clock.set("02:59:57")
         recorder = daemon.says("Purged 5 finished job(s).", 30)
         assert (recorder["source"], recorder["purged"], recorder["refused"], recorder["outcome"]) == (
@@ -192,38 +196,27 @@ def test_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> Non
             0,
             "done",
         )
-        assert protea.statuses().keys() == {young}
+        assert protea.statuses().keys() == {middle, young}
         daemon.shows("reaper_purged_total", 5, "main")
         daemon.sweeps_on(source="main")
-        assert daemon.stop()[0] == 0
 
-
-def test_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path: Path) -> None:
-    protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
-    young = protea.job(status="succeeded", finished=32 * DAY, age=34 * DAY)
-    clock = FakeClock(tmp_path, "03:00:10")
-    with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **clock.environment) as daemon:
-        daemon.comes_up()
-        daemon.reload(configured(protea, "1 3 * * 0", days=33))
-        clock.set("03:01:01")
+        # A time that the first configuration does not have, and fewer days.
+        daemon.reload(configured(protea, "10 3 * * 0", days=33))
+        clock.set("03:10:01")
         daemon.says("Purged 1 finished job(s).", 30)
         assert protea.statuses().keys() == {young}
 
-
-def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Protea, tmp_path: Path) -> None:
-    slow(protea, 0.3)
-    finished(protea, 60)
-    clock = FakeClock(tmp_path, "02:30:00")
-    with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **clock.environment) as daemon:
-        daemon.comes_up()
-        clock.set("03:00:01")
-        wait_until(lambda: len(protea.statuses()) < 58, "a batch")
+        slow(protea, 0.3)
+        finished(protea, 60)
+        daemon.reload(configured(protea, "20 3 * * 0"))
+        clock.set("03:20:01")
+        wait_until(lambda: len(protea.statuses()) < 59, "a batch")
         status, seconds = daemon.stop()
         assert (status, seconds < 5) == (0, True)
-        left = len(protea.statuses())
-        recorder = daemon.said(f"Purged {60 - left} finished job(s).")
-        assert [line["outcome"] for line in recorder] == ["stopped"]
-    assert 0 < left < 58 and left % 2 == 0
+        left = len(protea.statuses()) - 1
+        said = daemon.said(f"Purged {60 - left} finished job(s).")
+        assert [line["outcome"] for line in said] == ["stopped"]
+    assert 0 < left < 58 and left % 2 == 0 and young in protea.statuses()
 
 
 def test_database_trouble_of_a_purge_is_logged_once_and_the_next_purge_comes(

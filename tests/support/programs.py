@@ -60,6 +60,7 @@ _IMPORTS = {
     ),
     "tests.support.late_worker": ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql.psycopg"),
     "tests.support.process_state": (),
+    "tests.support.state_writer": ("reaper.memory", "sqlalchemy.dialects.sqlite.pysqlite"),
     "tests.support.world_sweep": ("tests.support.worlds.mariadb", "tests.support.worlds.postgresql"),
 }
 """What to import for each program that can be forked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL
+from tests.conftest import TEMPLATE
 from tests.support.daemons import PROJECT, fetch, free_port
+from tests.support.databases import TemporaryDatabases
+from tests.support.distributions import lent_packages, site_packages
 from tests.support.hosts import ASKED_EVERY_SECONDS, Host, booted, unsupported_reason
 from tests.support.protea import Protea
 from tests.support.waiting import stays_true, wait_until
@@ -24,33 +28,28 @@ IMPORTED = (
     " [load(f'reaper.{name}') for name in modules]"
 )
 """What the installed daemon and its commands import."""
+PACKAGES = "/srv/packages"
 DROP_IN = "/etc/systemd/system/reaper.service.d/test.conf"
-COPIED = r"""
-make_venv() { "$PYTHON" -m venv --without-pip --clear "$1"; }
-install_locked() {
-    if [[ $2 == run/* ]]; then
-        cp -a "$program/current"/lib/python3*/site-packages "${1%/bin/*}"/lib/python3*/
-    else
-        install_with_pip "$@"
-    fi
-}
-"""
-"""Replaces two functions of the installer: the packages are those of the installed release, compiled already."""
 
 
 @pytest.fixture(scope="module")
-def host(server: PrivatePostgreSQL) -> Iterator[Host]:
-    """A host on which the daemon has been installed once, and which reaches the tests' server as its own."""
+def host(server: PrivatePostgreSQL, thorough: bool) -> Iterator[Host]:
+    """A host on which the daemon has been installed once, and which reaches the tests' server as its own.
+
+    With --thorough pip fetches the packages, as it does for test_packaging always.
+    """
     if (reason := unsupported_reason()) is not None:
         pytest.skip(reason)
     socket = Path(parse_qs(urlsplit(server.url).query)["host"][0])
     # The daemon's user is not the server's.
     socket.chmod(0o711)
     (socket / ".s.PGSQL.5432").chmod(0o777)
-    with booted({socket: "/srv/database", PROJECT: "/srv/checkout"}) as made:
+    with booted({socket: "/srv/database", PROJECT: "/srv/checkout", site_packages(): PACKAGES}) as made:
         made("mkdir", "-p", "/srv/reaper/logs")
         parts = ("reaper", "scripts", "config", "docs", "locks", "systemd", "pyproject.toml", "README.md", "LICENSE")
         made("cp", "-R", *(f"/srv/checkout/{part}" for part in parts), "/srv/reaper")
+        if not thorough and _runs_the_packages_of_the_tests(made):
+            lend_packages_to(made, "/srv/reaper")
         # A root whose files no other user may read, as many hosts have it. Of what is installed, only what the daemon
         # and the commands import is compiled: a third of the installation's time.
         said = made("sh", "-c", f"umask 077; PIP_COMPILE=0 exec {INSTALL}", seconds=280)
@@ -59,14 +58,23 @@ def host(server: PrivatePostgreSQL) -> Iterator[Host]:
         yield made
 
 
+def _runs_the_packages_of_the_tests(host: Host) -> bool:
+    tag = "import sys; print(sys.implementation.cache_tag)"
+    return host("python3", "-c", tag) == sys.implementation.cache_tag
+
+
+def lend_packages_to(host: Host, checkout: str) -> None:
+    host("tee", "--append", f"{checkout}/scripts/lib.sh", text=lent_packages(PACKAGES))
+
+
 class Service:
     """The installed service, with the database of a test."""
 
     unit = "reaper.service"
 
-    def __init__(self, host: Host, protea: Protea) -> None:
+    def __init__(self, host: Host, database: str) -> None:
         self.host, self.port = host, free_port()
-        self.url = f"postgresql://postgres@/{urlsplit(protea.url).path[1:]}?host=/srv/database&port=5432"
+        self.url = f"postgresql://postgres@/{urlsplit(database).path[1:]}?host=/srv/database&port=5432"
         self.configure()
         self.secret("database_url", self.url)
 
@@ -110,7 +118,7 @@ class Service:
 
 @pytest.fixture
 def service(host: Host, protea: Protea) -> Iterator[Service]:
-    made = Service(host, protea)
+    made = Service(host, protea.url)
     yield made
     made.clear()
 
@@ -155,24 +163,26 @@ def test_release_that_the_service_user_cannot_run_is_installed_again_by_the_firs
     service.start()
 
 
-def test_command_typed_by_root_does_what_the_service_would(host: Host, service: Service, protea: Protea) -> None:
+def test_command_typed_by_root_does_what_the_service_would(
+    host: Host, service: Service, protea: Protea, thorough: bool
+) -> None:
     """In a fresh shell, with nothing set: as the runbook has it."""
     protea.connection.execute("CREATE INDEX ON job (status)")
-    service.drop_in('Environment=REAPER_INTERVAL_SECONDS=7 "REAPER_LOG_FORMAT=json" REAPER_BATCH_SIZE=5')
+    service.drop_in('Environment=REAPER_INTERVAL_SECONDS=7 "REAPER_BREAKER_MIN=8" REAPER_BATCH_SIZE=5')
     host.write("/etc/reaper/reaper.env", "# ours\nREAPER_BATCH_SIZE='77'\nREAPER_DATABASE_URL\n")
     service.start()
     assert host("reaper", "halt").startswith("HALTED by admin")
-    assert host.run("reaper", "state").returncode == 3
+    if thorough:
+        assert host.run("reaper", "state").returncode == 3
     protea.stale()  # which the daemon leaves alone now
     assert "1 stale" in host("reaper", "sweep", "--source", "default", "--dry-run")
     assert host("reaper", "restart") == "RUNNING"
-    host("reaper", "check", "--source", "default")
-    shown = host("reaper", "config", "show")
-    for name, value in {"interval_seconds": "7s", "batch_size": "77", "state_dir": "/var/lib/reaper"}.items():
+    # What root says itself goes before.
+    shown = host("env", "REAPER_BREAKER_MIN=9", "reaper", "config", "show")
+    values = {"interval_seconds": "7s", "batch_size": "77", "breaker_min": "9", "state_dir": "/var/lib/reaper"}
+    for name, value in values.items():
         assert re.search(rf"^{name} +{value} ", shown, re.MULTILINE), shown
     assert "credential database_url" in shown
-    # What root says itself goes before.
-    assert re.search("^batch_size +5 ", host("env", "REAPER_BATCH_SIZE=5", "reaper", "config", "show"), re.MULTILINE)
     host("rm", "/etc/reaper/reaper.env")
 
 
@@ -204,31 +214,51 @@ def test_command_typed_by_root_runs_as_the_service_user_and_leaves_nothing(host:
     assert refused.stderr == "reaper@none: /etc/reaper/none.toml: there is no such file, so there is no instance none\n"
 
 
-def test_everything_that_the_service_may_need_works_behind_its_restrictions(host: Host, service: Service) -> None:
-    python = "/opt/reaper/current/bin/python"
-    imports = "import celery, jinja2, kombu, pydantic_core, pymysql, reaper.dev.demo, reaper.liveness.celery"
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'], check=True)"
-    service.drop_in(f'ExecStartPre={python} -c "{imports}"\nExecStartPre={python} -c "{child}"')
-    service.start()
-    assert fetch(service.port, "/")[0] == 200
-    assert fetch(service.port, "/metrics")[0] == 200
-    assert fetch(service.port, "/ready")[0] == 200
+@pytest.fixture(scope="class")
+def started(host: Host, databases: TemporaryDatabases) -> Iterator[Service]:
+    """Started once, with all that a service may need, from files that were written under any umask."""
+    with databases.temporary(TEMPLATE) as url:
+        service = Service(host, url)
+        host("chown", "root:root", "/etc/reaper/reaper.toml")
+        host("chmod", "0600", "/etc/reaper/reaper.toml")
+        host("chmod", "0644", "/etc/reaper/database_url")
+        # Until then, too, no other user can read them.
+        read = host.run("setpriv", "--reuid=nobody", "--clear-groups", "cat", "/etc/reaper/database_url")
+        assert read.returncode == 1
+        python = "/opt/reaper/current/bin/python"
+        imports = "import celery, jinja2, kombu, pydantic_core, pymysql, reaper.dev.demo, reaper.liveness.celery"
+        child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'], check=True)"
+        service.drop_in(f'ExecStartPre={python} -c "{imports}"\nExecStartPre={python} -c "{child}"')
+        service.start()
+        yield service
+        service.clear()
 
 
-def test_service_has_no_other_privileges_than_its_user_and_no_other_process_sees_its_secrets(
-    host: Host, service: Service
-) -> None:
-    service.start()
-    status = dict(line.split(":", 1) for line in host("cat", f"/proc/{service.pid}/status").splitlines())
-    assert set(status["Uid"].split()) == {host("id", "-u", "reaper")}
-    assert {status[name].strip() for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
-    assert status["NoNewPrivs"].strip() == "1"
-    assert host("stat", "-c", "%U %a", "/etc/reaper/database_url", "/etc/reaper/http_token") == "root 600\nroot 600"
-    assert host.run("setpriv", "--reuid=reaper", "--clear-groups", "cat", "/etc/reaper/http_token").returncode != 0
-    # No other process sees its secrets.
-    environment = host("cat", f"/proc/{service.pid}/environ")
-    assert "postgresql" not in environment
-    assert "CREDENTIALS_DIRECTORY=/run/credentials/reaper.service" in environment
+class TestStarted:
+    def test_everything_that_the_service_may_need_works_behind_its_restrictions(self, started: Service) -> None:
+        assert fetch(started.port, "/")[0] == 200
+        assert fetch(started.port, "/metrics")[0] == 200
+        assert fetch(started.port, "/ready")[0] == 200
+
+    def test_service_has_no_other_privileges_than_its_user_and_no_other_process_sees_its_secrets(
+        self, host: Host, started: Service
+    ) -> None:
+        status = dict(line.split(":", 1) for line in host("cat", f"/proc/{started.pid}/status").splitlines())
+        assert set(status["Uid"].split()) == {host("id", "-u", "reaper")}
+        assert {status[name].strip() for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert status["NoNewPrivs"].strip() == "1"
+        assert host("stat", "-c", "%U %a", "/etc/reaper/database_url", "/etc/reaper/http_token") == "root 600\nroot 600"
+        assert host.run("setpriv", "--reuid=reaper", "--clear-groups", "cat", "/etc/reaper/http_token").returncode != 0
+        # No other process sees its secrets.
+        environment = host("cat", f"/proc/{started.pid}/environ")
+        assert "postgresql" not in environment
+        assert "CREDENTIALS_DIRECTORY=/run/credentials/reaper.service" in environment
+
+    def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(
+        self, host: Host, started: Service
+    ) -> None:
+        modes = host("stat", "-c", "%G %a", "/etc/reaper", "/etc/reaper/reaper.toml", "/etc/reaper/database_url")
+        assert modes == "reaper 750\nreaper 640\nroot 600"
 
 
 @pytest.mark.thorough
@@ -278,17 +308,6 @@ def test_secret_whose_file_is_missing_is_not_tried_again(host: Host, service: Se
     service.drop_in("RestartSec=100ms\nLoadCredential=broker_url:/etc/reaper/broker_url")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
     host.wait_for_unit(service.unit, ActiveState="failed", ExecMainStatus="243", NRestarts="0")
-
-
-def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(host: Host, service: Service) -> None:
-    host("chown", "root:root", "/etc/reaper/reaper.toml")
-    host("chmod", "0600", "/etc/reaper/reaper.toml")
-    host("chmod", "0644", "/etc/reaper/database_url")
-    # Until then, too, no other user can read them.
-    assert host.run("setpriv", "--reuid=nobody", "--clear-groups", "cat", "/etc/reaper/database_url").returncode == 1
-    service.start()
-    modes = host("stat", "-c", "%G %a", "/etc/reaper", "/etc/reaper/reaper.toml", "/etc/reaper/database_url")
-    assert modes == "reaper 750\nreaper 640\nroot 600"
 
 
 @pytest.mark.thorough
@@ -417,15 +436,11 @@ def test_installation_completes_what_a_full_disk_left_out(host: Host) -> None:
 
 @pytest.fixture
 def newer(host: Host) -> Iterator[Host]:
-    """Another version of the project, by one line of its text.
-
-    Its installer fetches no packages for the program, which takes longer than all the rest: the first one has done so.
-    """
+    """Another version of the project, by one line of its text. Its installer fetches no packages: the first has."""
     host("cp", "-R", "/srv/reaper", "/tmp/newer")
     host("sh", "-c", "echo '# newer' >>/tmp/newer/reaper/__init__.py")
-    functions = "/tmp/newer/scripts/lib.sh"
-    host("sed", "-i", "s/^install_locked() {/install_with_pip() {/", functions)
-    host("tee", "--append", functions, text=COPIED)
+    if _runs_the_packages_of_the_tests(host):
+        lend_packages_to(host, "/tmp/newer")
     yield host
     host("rm", "-rf", "/tmp/newer")
 
