@@ -125,6 +125,7 @@ def _tests_in(file: str) -> frozenset[str]:
     if not (file.startswith("tests/") and path.name.startswith("test_") and path.is_file()):
         return frozenset()
     body = ast.parse(path.read_text(encoding="utf-8")).body
+    body += [node for test in body if isinstance(test, ast.ClassDef) for node in test.body]
     return frozenset(node.name for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"))
 
 

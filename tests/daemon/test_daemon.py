@@ -312,29 +312,34 @@ def test_log_line_stays_one_line_whatever_a_kind_is_called(form: str) -> None:
         assert json.loads(said)["kind"] == kind
 
 
+EVIL = ("evil\x1b[2J", "evil\x07\x9b31m", "evil\u202egnp.exe", "evil\x1b[2J with words", "evil\r")
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
-@pytest.mark.parametrize(
-    "evil", ["evil\x1b[2J", "evil\x07\x9b31m", "evil\u202egnp.exe", "evil\x1b[2J with words", "evil\r"]
-)
-def test_hostile_text_in_the_log_cannot_control_a_terminal(form: str, evil: str) -> None:
+def test_hostile_text_in_the_log_cannot_control_a_terminal(form: str) -> None:
     script = (
-        "from reaper.observers import logging_setup; import logging, structlog\n"
-        f"logging_setup.configure('info', {form!r}, None); evil = {evil!a}\n"
+        "from reaper.observers import logging_setup; import logging, structlog, sys\n"
+        f"logging_setup.configure('info', {form!r}, None)\n"
         "log = structlog.get_logger('reaper')\n"
-        "log.warning('Reaped stale job.', kind=evil, jobs=[evil], error=evil)\n"
-        "logging.getLogger('uvicorn.error').warning('a request of %s', evil)\n"
-        "logging.getLogger('uvicorn.error').warning('a request\\nforged')\n"
-        "try: raise ValueError(evil)\n"
-        "except ValueError: log.exception('Reaper met a defect.')"
+        f"for evil in {EVIL!a}:\n"
+        "    log.warning('Reaped stale job.', kind=evil, jobs=[evil], error=evil)\n"
+        "    logging.getLogger('uvicorn.error').warning('a request of %s', evil)\n"
+        "    logging.getLogger('uvicorn.error').warning('a request\\nforged')\n"
+        "    try: raise ValueError(evil)\n"
+        "    except ValueError: log.exception('Reaper met a defect.')\n"
+        "    print('=== next', file=sys.stderr)\n"
     )
-    said = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, stderr=subprocess.PIPE).stderr.decode()
-    assert "Traceback" in said and "Warning" not in said
-    assert "a request\\nforged" in said, "one line"
-    assert not [character for character in said if not character.isprintable() and character != "\n"], said
-    if form == "json":
-        assert json.loads(said.splitlines()[0])["kind"] == evil
-    else:
-        assert said.count("evil") >= 5
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, stderr=subprocess.PIPE).stderr.decode()
+    *parts, rest = done.split("=== next\n")
+    assert len(parts) == len(EVIL) and rest == ""
+    for evil, said in zip(EVIL, parts, strict=True):
+        assert "Traceback" in said and "Warning" not in said
+        assert "a request\\nforged" in said, "one line"
+        assert not [character for character in said if not character.isprintable() and character != "\n"], said
+        if form == "json":
+            assert json.loads(said.splitlines()[0])["kind"] == evil
+        else:
+            assert said.count("evil") >= 5
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.commands import environment
 from tests.support.documents import DOCS, blocks
-from tests.support.programs import start
+from tests.support.programs import PROJECT, control_of, start
 from tests.support.waiting import wait_until
 
 PAGE = DOCS / "tutorial.md"
@@ -28,7 +28,8 @@ def reader(tmp_path: Path, database: str) -> dict[str, str]:
     (tmp_path / "reaper.toml").write_text(file.text)
     commands = tmp_path / "bin"
     commands.mkdir()
-    (commands / "reaper").write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m reaper "$@"\n')
+    forked = f"{sys.executable} -IS {PROJECT}/tests/support/forked_command.py {control_of('reaper')} reaper"
+    (commands / "reaper").write_text(f'#!/bin/sh\nexec {forked} "$@"\n')
     (commands / "reaper").chmod(0o755)
     return environment({"PATH": f"{commands}:{os.environ['PATH']}", "REAPER_HTTP_PORT": "0"})
 
@@ -44,8 +45,9 @@ def test_tutorial_leads_from_an_empty_database_to_a_reaped_job_and_a_daemon(
         here = f"export REAPER_DATABASE_URL='{url}'" if text.startswith("export REAPER_DATABASE_URL=") else text
         script.append(f"echo '=== {number}'\n{here}\necho \"status $?\"")
     shell = subprocess.run(
-        ["bash"], input="\n".join(script), env=reader, cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
+        ["bash"], input="\n".join(script), env=reader, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        pass_fds=[control_of("reaper")],
+    )  # fmt: skip
     parts = shell.stdout.split("=== ")[1:]
     statuses = [part.rsplit("status ", 1)[1].split()[0] for part in parts]
     # The first check finds the mistake that the tutorial makes.

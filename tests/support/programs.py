@@ -198,6 +198,11 @@ class _ForkServer:
             raise RuntimeError("the fork server has ended; its stderr says why")
         return int(answer)
 
+    @property
+    def control(self) -> int:
+        """The descriptor of the socket that takes requests."""
+        return self._control.fileno()
+
     def close(self) -> None:
         self._control.close()
         self._process.wait()
@@ -209,6 +214,11 @@ def _server(program: str) -> _ForkServer:
     server = _ForkServer(_IMPORTS[program])
     atexit.register(server.close)
     return server
+
+
+def control_of(module: str) -> int:
+    """The descriptor for `forked_command.py`, to be inherited by a shell. Nothing else may ask the server meanwhile."""
+    return _server(module).control
 
 
 def start(

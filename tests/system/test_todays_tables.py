@@ -23,7 +23,7 @@ from tests.support.worlds.database import Database, Session
 from tests.support.worlds.noetl import NoetlTodayWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaTodayWorld
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 
 def reaper_of(folder: Path, database: Database, profile: str) -> Reaper:
@@ -307,6 +307,7 @@ def test_adhese_in_lower_case_is_checked_and_swept(
     ]
 
 
+@mostly_on("mariadb", "lower_adhese")
 @pytest.mark.parametrize("action", ["complete", "delete"])
 def test_actions_of_adhese_work_in_lower_case(
     action: str, lower_adhese: LowerAdhese, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -320,6 +321,7 @@ def test_actions_of_adhese_work_in_lower_case(
     assert lower_adhese.session.one("SELECT count(*) FROM partial_job_results") == rows
 
 
+@mostly_on("postgresql", "lower_adhese")
 @pytest.mark.parametrize("action", ["complete", "delete"])
 def test_recipes_have_the_names_in_lower_case(
     action: str, lower_adhese: LowerAdhese, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

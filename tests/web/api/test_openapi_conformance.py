@@ -20,7 +20,7 @@ from tests.support.protea import MINUTE, Protea
 SEED = 1
 ENDPOINTS, CHANGES = 25, 10
 """How many the description has, and how many of them change something (POST)."""
-TRIES = 2, 8
+TRIES = 1, 8
 """Of each endpoint, besides what follows from its description alone: by default, and with --thorough."""
 
 
