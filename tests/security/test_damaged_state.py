@@ -6,6 +6,9 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +18,6 @@ import pytest
 from reaper.memory import HaltRecord, Memory
 from reaper.memory.memory import FILE, kept_halt
 from reaper.memory.schema import MIGRATIONS
-from tests.memory.test_state_file import python
 
 BOB = HaltRecord("bob", "a migration", persistent=True)
 
@@ -36,6 +38,12 @@ MOVER = """
     folder = Path(sys.argv[1])
     print(kept_halt(folder)() if sys.argv[3] == "command" else Memory.open(folder).halt.load())
 """
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process that runs this code."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from reaper.errors import StateUnavailable
@@ -46,6 +47,10 @@ def write_more_than_allowed(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    writers = {"halt": write_halts, "contacts": write_contacts, "limited": write_more_than_allowed}
+    writers: dict[str, Callable[..., None]] = {
+        "halt": write_halts,
+        "contacts": write_contacts,
+        "limited": write_more_than_allowed,
+    }
     what, where, *names = sys.argv[1:]
     writers[what](Path(where), *names)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -228,30 +228,6 @@ def test_manage_script_starts_reports_restarts_and_stops(new_clone: Clone) -> No
     assert log.count("Reaper starts.") == 2, "a restart appends to the log"
 
 
-def test_private_postgresql_is_started_with_its_printed_url_exported_and_a_restart_leaves_it_running(
-    clone: Clone, thorough: bool
-) -> None:
-    exported = {"REAPER_DATABASE_URL": clone.database.url_of("protea")}
-    status, said = clone.manage("start", **exported)
-    assert status == 0, said
-    assert "postgresql: running, private\n" in said and "export REAPER_DATABASE_URL" not in said
-    server = clone.database.pid
-    assert server is not None
-    status, said = clone.manage("restart", **exported)
-    assert (status, clone.database.pid) == (0, server), said
-    if thorough:
-        assert clone.manage("status", **exported)[0] == 0
-    # Another shell, without the variable, gets the same answer.
-    assert clone.manage("status")[0] == 0
-
-    clone.database.stop()
-    status, said = clone.manage("status", **exported)
-    assert (status, "postgresql" in said and "stopped" in said) == (3, True), said
-    status, said = clone.manage("start")
-    assert status == 0, said
-    assert "already running" in said and clone.database.pid not in (None, server)
-
-
 def test_configured_database_is_used_and_no_other_is_started(configured: Clone) -> None:
     [said] = configured.said
     assert "postgresql" not in said
@@ -322,7 +298,11 @@ def test_status_shows_an_open_breaker_and_fails(clone: Clone) -> None:
 def test_files_are_private_whatever_the_umask(running: Clone) -> None:
     made = [path for name in (".data", "logs") for path in (running.root / name).rglob("*")]
     assert {path.name for path in made} >= {"http-token", "memory.sqlite3", "worker-reaper.log", "worker-reaper.pid"}
-    loose = [path for path in made if not path.is_socket() and path.stat().st_mode & 0o077]
+    loose = []
+    for path in made:
+        with suppress(FileNotFoundError):  # SQLite's logs come and go
+            if not path.is_socket() and path.stat().st_mode & 0o077:
+                loose.append(path)
     assert loose == []
     assert (running.root / ".data").stat().st_mode & 0o066 == 0
 
@@ -364,6 +344,28 @@ def test_killed_daemon_is_reported_and_started_again(running: Clone) -> None:
     assert status == 0, said
     assert "the pid file is stale" in said
     assert running.pid != killed
+
+
+def test_private_postgresql_is_found_by_its_printed_url_exported_and_a_restart_leaves_it_running(
+    running: Clone, thorough: bool
+) -> None:
+    exported = {"REAPER_DATABASE_URL": running.database.url_of("protea")}
+    server = running.database.pid
+    assert server is not None
+    status, said = running.manage("restart", **exported)
+    assert (status, running.database.pid) == (0, server), said
+    assert "postgresql: running, private\n" in said and "export REAPER_DATABASE_URL" not in said
+    if thorough:
+        assert running.manage("status", **exported)[0] == 0
+    # Another shell, without the variable, gets the same answer.
+    assert running.manage("status")[0] == 0
+
+    running.database.stop()
+    status, said = running.manage("status", **exported)
+    assert (status, "postgresql" in said and "stopped" in said) == (3, True), said
+    status, said = running.manage("start")
+    assert status == 0, said
+    assert "already running" in said and running.database.pid not in (None, server)
 
 
 def test_wrong_configuration_ends_the_start_with_its_own_status_and_words(clone: Clone) -> None:
