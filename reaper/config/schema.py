@@ -38,6 +38,7 @@ EndingRate = Annotated[Rate, validators.rate()]
 LogFormat = Literal["auto", "json", "console"]
 StartLost = Annotated[Literal["off", "show", "end"], validators.choice("off", "show", "end")]
 WorkerLost = Annotated[Literal["off", "fail", "action"], validators.choice("off", "fail", "action")]
+RequeueLimit = Annotated[int, validators.whole(1, 1_000_000)]
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a value from the top of the file; positions in arrays as digits."""
@@ -123,6 +124,7 @@ class SourceTable(_Table):
     resume_window_seconds: Window | None = None
     start_lost: StartLost | None = None
     worker_lost: WorkerLost | None = None
+    requeue_limit: RequeueLimit | None = None
     time_zone: Zone | None = None
     never: KindPatterns | None = None
     quiet: WeeklyTimes | None = None
@@ -155,6 +157,7 @@ class RawSettings(DaemonSettings):
     resume_window_seconds: Window | None = None
     start_lost: StartLost = "show"
     worker_lost: WorkerLost = "off"
+    requeue_limit: RequeueLimit = 3
     time_zone: Zone | None = None
     never: KindPatterns = ()
     quiet: WeeklyTimes = ()

@@ -35,6 +35,7 @@ INHERITED_SETTINGS = (
     "close_interrupted_only_server",
     "start_lost",
     "worker_lost",
+    "requeue_limit",
     "time_zone",
     "never",
     "quiet",
@@ -66,7 +67,8 @@ class SourceSettings:
     until it is older than `max_age_seconds`; None: at any age. `start_lost` says whether jobs of a log whose start was
     lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `worker_lost` says what sweeps do
     with a job whose worker is gone: "off", no more than with others; "fail", fail it; "action", take `action`, which
-    may start it again while a worker that was only paused still works on it. `time_zone` is that of moments
+    may start it again while a worker that was only paused still works on it. Sweeps start a job
+    again at most `requeue_limit` times, and then fail it. `time_zone` is that of moments
     without one, where the profile says no other; None: it is not said. `borrowed_broker` is the variable of
     another application that gave the broker; None where a setting did. `close_interrupted_at_start`: the server that
     works on the jobs restarts with the daemon, and its jobs are closed then. Either `close_interrupted_holder` is that
@@ -91,6 +93,7 @@ class SourceSettings:
     close_interrupted_only_server: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
     worker_lost: Literal["off", "fail", "action"] = "off"
+    requeue_limit: int = 3
     time_zone: str | None = None
     never: tuple[str, ...] = ()
     quiet: tuple[WeeklyTime, ...] = ()

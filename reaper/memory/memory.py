@@ -18,6 +18,7 @@ from reaper.memory.local_time_columns import LocalColumnStore
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJobStore
+from reaper.memory.requeue_counts import RequeueCountStore
 from reaper.memory.seen_states import ProcessSeenStates
 from reaper.memory.state_file import StateFile
 from reaper.memory.worker_states import WorkerStateStore
@@ -47,6 +48,7 @@ class Memory:
         self.holds = JobHoldStore(state_file)
         self.ended_lately = EndedLatelyStore(state_file)
         self.worker_states = WorkerStateStore(state_file)
+        self.requeue_counts = RequeueCountStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -83,6 +85,7 @@ class Memory:
             self.holds,
             self.ended_lately,
             self.worker_states,
+            self.requeue_counts,
         )
 
     @property
@@ -111,6 +114,7 @@ def process_stores(state_dir: Path | None) -> SourceStores:
         kept_holds(state_dir),
         EndedLatelyStore(StateFile(shared, after_loss=save_unknown_halt)),
         ProcessSeenStates(path, WorkerStateStore),
+        ProcessSeenStates(path, RequeueCountStore),
     )
 
 

@@ -199,4 +199,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE requeue_count (
+            database TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            job TEXT NOT NULL,
+            state TEXT NOT NULL,
+            first_seen_epoch FLOAT NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (database, table_name, job)
+        )
+        """,
+    ),
 )

@@ -16,6 +16,7 @@ from reaper.model import Threshold, Thresholds
 from reaper.source import Source, SourceOptions, SpellingDecision
 from reaper.source.ending_cap import EndedLately, EndingCap
 from reaper.source.kept_jobs import JobHolds
+from reaper.source.requeue_counts import RequeueLimit, may_requeue
 from reaper.staleness.future_signs import SeenStates
 from reaper.staleness.quiet_times import QuietTimes
 from reaper.staleness.reap_moments import ReapedRows, bare_table, watched_tables
@@ -26,8 +27,8 @@ class SourceStores(NamedTuple):
 
     `reaped_rows` keeps what the reaper writes to rows that other sources ask about, `future_signs` which signs of life
     in the future were seen, `first_seen` when jobs without a start were, `local_columns` which columns are proven to be
-    in local time, `holds` which jobs operators hold, `ended_lately` how many jobs were ended, and `worker_states` the
-    workers as they were seen.
+    in local time, `holds` which jobs operators hold, `ended_lately` how many jobs were ended, `worker_states` the
+    workers as they were seen, and `requeue_counts` how often jobs were started again.
     """
 
     reaped_rows: ReapedRows | None = None
@@ -37,6 +38,7 @@ class SourceStores(NamedTuple):
     holds: JobHolds | None = None
     ended_lately: EndedLately | None = None
     worker_states: SeenStates | None = None
+    requeue_counts: SeenStates | None = None
 
 
 NO_STORES = SourceStores()
@@ -83,6 +85,7 @@ def create_source(
             worker_states=stores.worker_states,
             gone_after_seconds=source.gone_after_seconds,
             worker_lost_action=source.action if source.worker_lost == "action" else "fail",
+            requeue_limit=_requeue_limit(settings, source, stores.requeue_counts),
         ),
         decision,
     )
@@ -93,7 +96,14 @@ def stores_of(source: Source) -> SourceStores:
     own = source.options
     ended = None if own.cap is None else own.cap.ended
     return SourceStores(
-        own.reaped_rows, own.future_signs, own.first_seen, own.local_columns, own.holds, ended, own.worker_states
+        own.reaped_rows,
+        own.future_signs,
+        own.first_seen,
+        own.local_columns,
+        own.holds,
+        ended,
+        own.worker_states,
+        None if own.requeue_limit is None else own.requeue_limit.counts,
     )
 
 
@@ -106,6 +116,12 @@ def _cap(settings: Settings, source: SourceSettings, ended: EndedLately | None) 
     if source.most is None or ended is None:
         return None
     return EndingCap(source.most, origin(settings, source, "most"), ended)
+
+
+def _requeue_limit(settings: Settings, source: SourceSettings, counts: SeenStates | None) -> RequeueLimit | None:
+    if counts is None or not may_requeue(source.profile, source.action):
+        return None
+    return RequeueLimit(source.requeue_limit, origin(settings, source, "requeue_limit"), counts)
 
 
 def is_watched(settings: Settings, source: SourceSettings) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
 from reaper.sql.types import document_of
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.first_seen import name_of
 from reaper.staleness.rule import Rule
 
 _TYPED, _KIND, _LIMIT, _OFFSET, _TASKS = (
@@ -32,12 +33,18 @@ _TYPED, _KIND, _LIMIT, _OFFSET, _TASKS = (
 
 class JobLookup:
     """The look-ups of one source. `action` is what a sweep does with its stale jobs, and `worker_lost_action` with
-    those whose worker is gone.
+    those whose worker is gone. `requeues_used_up` returns the names of those that are failed instead of started again.
     """
 
-    def __init__(self, statements: SourceStatements, action: str, worker_lost_action: str) -> None:
+    def __init__(
+        self,
+        statements: SourceStatements,
+        action: str,
+        worker_lost_action: str,
+        requeues_used_up: Callable[[], Collection[str]],
+    ) -> None:
         self._statements, self._profile, self._action = statements, statements.profile, action
-        self._worker_lost_action = worker_lost_action
+        self._worker_lost_action, self._requeues_used_up = worker_lost_action, requeues_used_up
         self._width = len(statements.profile.jobs.key)
 
     def find(self, connection: Connection, key: Sequence[str]) -> Key | None:
@@ -95,6 +102,9 @@ class JobLookup:
         values = self._statements.values(context) | key_parameters(keys)
         rows = self._statements.execute(connection, values, evidence_query, self._action)
         read = [self._with_action(read_evidence(row, self._width)) for row in rows]
+        if any(evidence.verdict is Verdict.STALE for evidence in read):
+            used_up = self._requeues_used_up()
+            read = [replace(job, action="fail") if name_of(job.key) in used_up else job for job in read]
         self._require_unique([evidence.key for evidence in read])
         by_key = {evidence.key: evidence for evidence in read}
         return [by_key[key] for key in keys if key in by_key]

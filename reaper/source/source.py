@@ -42,6 +42,7 @@ from reaper.source.name_spelling_decision import SpellingDecision, read_spelling
 from reaper.source.other_units import columns_in_other_unit
 from reaper.source.post_transition_state import PostTransition
 from reaper.source.reap import Claim
+from reaper.source.requeue_counts import RequeueLimit
 from reaper.source.slow_survey import rows_written, what_slows_survey
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
@@ -79,7 +80,8 @@ class SourceOptions:
     of a kind that matches one of the patterns in `never` are not ended, and none is ended while it is `quiet`. `cap`
     holds sweeps that would end too many in a while. `observed` says where it was set that nothing is ended; None: jobs
     are. A worker is gone after `gone_after_seconds`, and a sweep then takes `worker_lost_action` for its jobs; None: it
-    does not look at workers. `worker_states` keeps the workers as they were seen.
+    does not look at workers. `worker_states` keeps the workers as they were seen. `requeue_limit` says how often sweeps
+    start a job again before they fail it; None: without end.
     """
 
     action: str = "fail"
@@ -101,6 +103,7 @@ class SourceOptions:
     worker_states: SeenStates | None = None
     gone_after_seconds: float | None = None
     worker_lost_action: str = "fail"
+    requeue_limit: RequeueLimit | None = None
 
     @property
     def why_observed(self) -> str | None:
@@ -167,7 +170,9 @@ class Source(DatabaseAccess):
         self.batches_share_locks = locks_log(profile) or bool(profile.jobs.parts)
         """Whether two batches may need the same log, or the same rows that belong to their jobs."""
         self.survey = Survey(self.statements)
-        self.lookup = JobLookup(self.statements, self.options.action, self.options.worker_lost_action)
+        self.lookup = JobLookup(
+            self.statements, self.options.action, self.options.worker_lost_action, self.requeues_used_up
+        )
         self.post_transition = PostTransition(self.statements)
         lost = profile.with_start_lost() if self.options.start_lost != "off" else None
         same = self.thresholds, self.timeouts, self.options, None, spelling
@@ -550,6 +555,19 @@ class Source(DatabaseAccess):
         states = ((job.key, job.state_after) for job in jobs if job.state_after is not None)
         moments = [moment_text(column, key, value) for key, after in states for column, value in after.moments.items()]
         self.options.reaped_rows.remember(*self._place, moments)
+
+    def requeues_used_up(self) -> frozenset[str]:
+        """The names of the jobs that sweeps fail instead of starting them again, as they have done that too often."""
+        limit = self.options.requeue_limit
+        return frozenset() if limit is None else limit.used_up(*self._place)
+
+    def count_requeues(self, context: EvaluationContext, requeued: Iterable[Key], failed: Collection[Key]) -> None:
+        """Jobs that a sweep has started again, and those that it has failed for that. Call it after the commit.
+
+        A process that ends in between has counted nothing: those jobs are started once more.
+        """
+        if (limit := self.options.requeue_limit) is not None:
+            limit.count(*self._place, requeued, failed, context.now.timestamp())
 
     def kept_reaps(self, key: Key) -> Sequence[AuditEvent]:
         """What is kept of earlier reaps of this job whose evidence is not in the database, newest first."""

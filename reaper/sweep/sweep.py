@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -33,8 +34,10 @@ from reaper.model import (
 from reaper.source import AuditInfo, Candidate, Source, add_counts, with_stale
 from reaper.source.ending_cap import Places
 from reaper.source.kept_jobs import KeptTally, without_kept
+from reaper.source.requeue_counts import MAX_COUNTED, REQUEUE, may_requeue
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.first_seen import name_of
 from reaper.sweep.batch_runner import BatchResult, BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
 from reaper.sweep.downtime_notice import downtime_notice
@@ -95,6 +98,7 @@ class _SweepRun:
         self.slow_survey = SlowSurvey(source, source_state)
         self.holds: Mapping[Key, JobHold] = {}
         self.kept = KeptTally(MAX_LISTED)
+        self.requeued, self.failed_for_good = deque[Key](maxlen=MAX_COUNTED), list[Key]()
         self.cap_reason: str | None = None
         self.quiet_until: str | None = None
 
@@ -176,6 +180,7 @@ class _SweepRun:
             raise
         finally:
             self.source_state.refused_jobs.end_pass(complete=complete)
+            self.source.count_requeues(context, self.requeued, self.failed_for_good)
         self._name_holders(connection, context)
         return outcome
 
@@ -379,6 +384,8 @@ class _SweepRun:
         action = view.options.worker_lost_action if reason is Reason.WORKER_LOST else view.options.action
         claims = view.claim(context, audit_info, action), view.fallback_claim(context, audit_info)
         refused_jobs, aside = self.source_state.refused_jobs, dict[Key, Candidate]()
+        used_up = view.requeues_used_up() if may_requeue(view.profile, action) else frozenset()
+        to_fail = list[Candidate]()
         outcome: Outcome | None = None
 
         def should_stop() -> bool:
@@ -391,7 +398,9 @@ class _SweepRun:
                 if should_stop():
                     return
                 # A claim leaves them alone, too; but there is no need to lock their rows.
-                if fresh := refused_jobs.set_aside(list(without_kept(batch, self.holds)), aside):
+                fresh = refused_jobs.set_aside(list(without_kept(batch, self.holds)), aside)
+                to_fail.extend(candidate for candidate in fresh if name_of(candidate.key) in used_up)
+                if fresh := [candidate for candidate in fresh if name_of(candidate.key) not in used_up]:
                     yield fresh
 
         def refused_before() -> Iterator[list[Candidate]]:
@@ -409,9 +418,30 @@ class _SweepRun:
             aside |= {candidate.key: candidate for candidate in result.cut_off}
         for result in again.run(connection, refused_before()):
             self._record_batch(context, result)
+        if to_fail and not should_stop():
+            self._fail_for_good(connection, context, view, audit_info, to_fail)
         self.set_aside += len(aside)
         self.postponed += runner.postponed + again.postponed
         return outcome or Outcome.DONE
+
+    def _fail_for_good(
+        self,
+        connection: Connection,
+        context: EvaluationContext,
+        view: Source,
+        audit_info: AuditInfo,
+        jobs: Sequence[Candidate],
+    ) -> None:
+        """Fail jobs that sweeps have started again too often: they kill their workers."""
+        limit = view.options.requeue_limit
+        assert limit is not None
+        claim = view.claim(context, replace(audit_info, not_requeued=limit.why), "fail")
+        runner = BatchRunner(self.source, claim, None, lambda: self._reason_to_stop() is not None)
+        size = self.options.batch_size
+        for result in runner.run(connection, (jobs[n : n + size] for n in range(0, len(jobs), size))):
+            self._record_batch(context, result)
+            self.failed_for_good += [job.key for job in result.reaped]
+        self.postponed += runner.postponed
 
     def _reason_to_stop(self) -> Outcome | None:
         if self.options.should_stop():
@@ -440,6 +470,7 @@ class _SweepRun:
         self.longest_transaction = max(self.longest_transaction, result.longest)
         self.source_state.refused_jobs.record_refused(result.failures)
         self.source_state.refused_jobs.record_cut_off(result.cut_off, _CUT_OFF)
+        self.requeued += [job.key for job in result.reaped if job.action == REQUEUE]
         if result.reaped:
             self.listener.reaped(self.source.name, self.id, result.reaped)
         self.revocation.revoke_tasks_of(result.reaped, context.liveness)

@@ -232,6 +232,10 @@ def worker_lost(running: Running) -> object:
     return running.each(lambda source: (source.options.gone_after_seconds, source.options.worker_lost_action))
 
 
+def requeue_limit(running: Running) -> object:
+    return running.each(lambda source: source.options.requeue_limit and source.options.requeue_limit.limit)
+
+
 CLOSE = {"close_interrupted_at_start": True, "close_interrupted_only_server": True}
 LOG = {"profile": "noetl"}
 
@@ -277,6 +281,7 @@ SETTING_CASES: dict[str, SettingCase] = {
     "queues": SettingCase(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
     "start_lost": SettingCase("end", "end", lambda r: r.each(lambda source: source.options.start_lost), LOG),
     "worker_lost": SettingCase("action", (90.0, "requeue"), worker_lost, {"profile": "held", "action": "requeue"}),
+    "requeue_limit": SettingCase(7, 7, requeue_limit, {"profile": "ours", "action": "requeue"}),
     "close_interrupted_at_start": SettingCase(True, True, closes, {"close_interrupted_only_server": True}),
     "close_interrupted_window_seconds": SettingCase("9m", 540, window, CLOSE),
 }

@@ -154,7 +154,11 @@ def test_what_becomes_of_the_job_is_said_by_the_source(workers: Workers) -> None
     explained = workers.tasks.explained("1", source=source)["1"]
     assert (explained.action, describe_verdict(explained).endswith("; its action is fail")) == ("fail", True)
     assert (workers.tasks.sweep(source).reaped, workers.tasks.states()["1"]) == (1, "dead")
+    workers.tasks.sweep(source)
     workers.task(2, "gone", 1, age=HOUR)
+    assert workers.tasks.sweep(source).reaped == 0, "no job named it in between: its time has begun again"
+    memory.age(GONE_AFTER + 1)
+    workers.beat("bystander")
     starts_again = workers.source(profile, memory, action="requeue_else_fail", worker_lost_action="requeue_else_fail")
     assert (workers.tasks.sweep(starts_again).reaped, workers.tasks.states()["2"]) == (1, "waiting")
 

@@ -26,6 +26,7 @@ class AuditInfo:
     """Who ends jobs, in which sweep, and why: part of every audit event.
 
     `operator` is the person who decided it, `message` that person's text, and `action` the action that was chosen.
+    `not_requeued` says why the job was failed instead of started again.
     """
 
     source: str
@@ -35,6 +36,7 @@ class AuditInfo:
     message: str | None = None
     operator: str | None = None
     action: str | None = None
+    not_requeued: str | None = None
 
     @property
     def values(self) -> dict[str, str]:
@@ -52,6 +54,7 @@ class AuditInfo:
             "operator": self.operator,
             "message": self.message,
             "action": self.action,
+            "not_requeued": self.not_requeued,
         }
         return {name: text for name, text in fields.items() if text is not None}
 
