@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from sqlalchemy import make_url
 
@@ -141,3 +143,44 @@ def test_column_of_moments_is_looked_for_among_columns_that_may_have_moments(
 ) -> None:
     findings = [f for f in problems(run_check(database, script)) if f.subject == "job.started_at"]
     assert [f.message for f in findings] == [f"no such column; {suggestion}"]
+
+
+def test_column_is_looked_for_among_columns_of_a_type_that_its_role_can_have(database: str) -> None:
+    """Beside each is one of another type whose name is nearer."""
+    findings = run_check(
+        database,
+        "CREATE TABLE task (uid uuid PRIMARY KEY, task_idx text, operations jsonb, operation_n text, queues bool,"
+        " the_queue text, workers timestamptz, worker_x uuid, attempt text, attempts_n int, most_tried date,"
+        " max_attempt smallint, timeouts text, time_out interval, begun timestamptz, state text)",
+        "CREATE TABLE worker (worker_ids jsonb, worker_id_x uuid, beat timestamptz)",
+        profile=resolve("own", {"own": tomllib.loads(ROLES)}),
+    )
+    said = {f.subject: f.message.removeprefix("no such column; ") for f in findings if "no such column" in f.message}
+    assert said == {
+        "task.task_id": "columns of unique keys are: uid",
+        "task.operation": "did you mean 'operation_n'?",
+        "task.queue": "did you mean 'the_queue'?",
+        "task.worker": "did you mean 'worker_x'?",
+        "task.attempts": "did you mean 'attempts_n'?",
+        "task.most_tries": "columns with numbers are: attempts_n, max_attempt",
+        "task.timeout": "did you mean 'time_out'?",
+        "worker.worker_id": "did you mean 'worker_id_x'?",
+    }
+
+
+ROLES = """
+limits.timeout = { column = "timeout" }
+attempts = { column = "attempts", limit_column = "most_tries" }
+actions.fail.set.state = "dead"
+[jobs]
+table = "task"
+key = "task_id"
+kind = "operation"
+queue = "queue"
+holder = "worker"
+started = "begun"
+running = { column = "state", in = ["working"] }
+[[alive]]
+witness = "worker"
+worker = { table = "worker", match = { worker_id = "worker" }, at = "beat" }
+"""

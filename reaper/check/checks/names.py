@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reaper.catalog.tables import Table
-from reaper.check.checks.timestamps import DATE_FAMILIES, FAMILIES
+from reaper.check.checks.column_roles import role_of
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, error, note, warning
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.errors import not_unique
 from reaper.grants.needs import locked_tables
-from reaper.profile.column_usage import row_writes, timestamp_columns
+from reaper.profile.column_usage import row_writes
 from reaper.sql.tables import split_name
 
 
@@ -105,21 +105,14 @@ def _reads_from(context: CheckContext, view: Table) -> str:
 def _missing_column(context: CheckContext, name: str, table: Table, column: str) -> Finding:
     # A column that the profile already names cannot be the one that was meant.
     unused = set(table.columns) - context.profile.columns()[name]
-    moments = _moments(context, name, table, column, unused)
-    if (suggestion := nearest(column, moments or unused)) is not None:
+    role = role_of(context, name, column)
+    fitting = {other for other in unused if role is not None and role.fits(table, table.columns[other])}
+    if (suggestion := nearest(column, fitting or unused)) is not None:
         context.corrections.columns[name, column] = suggestion
         return error(f"{name}.{column}", f"no such column; did you mean {suggestion!r}?", OVERRIDE)
-    if moments:
-        return error(f"{name}.{column}", f"no such column; columns with moments are: {listed(sorted(moments))}")
+    if role is not None and fitting:
+        return error(f"{name}.{column}", f"no such column; {role.what} are: {listed(sorted(fitting))}")
     return error(f"{name}.{column}", f"no such column{did_you_mean(column, table.columns)}")
-
-
-def _moments(context: CheckContext, name: str, table: Table, column: str, others: set[str]) -> set[str]:
-    """Those of the others that may store moments, where the column is to have moments."""
-    if not any((moment.table, moment.column) == (name, column) for moment in timestamp_columns(context.profile)):
-        return set()
-    families = {*FAMILIES[context.profile.said_time(name, column).format], *DATE_FAMILIES}
-    return {other for other in others if table.columns[other].family in families}
 
 
 def _check_key(context: CheckContext) -> Iterator[Finding]:
