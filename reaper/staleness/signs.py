@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -165,10 +166,14 @@ class Signs:
         marks: list[ColumnElement[bool]] = []
         if witness.reaper_is_silent:
             marks.append(is_reapers(self._witnesses.index(witness), rows, key, column))
-        is_audited = witness.children is not None and column in columns_set_to_now(self._tables.profile)
-        if is_audited and (witness.reaper_is_silent or self._without_reaps):
+        is_silent = witness.reaper_is_silent or self._without_reaps
+        if is_silent and witness.children is not None and column in self._columns_set_to_now:
             marks += was_audited(self._tables, rows, column)
         return or_(*marks) if marks else None
+
+    @cached_property
+    def _columns_set_to_now(self) -> tuple[str, ...]:
+        return columns_set_to_now(self._tables.profile)
 
     def _beyond_max_age(self, jobs: FromClause) -> ColumnElement[bool]:
         """So old that even a worker which executes the job no longer keeps it alive."""
