@@ -52,32 +52,34 @@ def evidence_cte(
     action: str = "fail",
     carried: Mapping[str, Element] = MappingProxyType({}),
     *,
+    only_silent: bool = False,
     lost: bool = False,
 ) -> CTE:
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
-    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Without either, a
-    job may have ended: then the entry of a log that ended it is read too, and its newest sign in the future. Where
-    `action` is a choice, the column FIRST says whether a job gets the first of its two actions, and the JSON names the
-    one. `lost`: they are stale because their worker is gone, and that is what the evidence and the message say. The
-    columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them,
-    and so do `carried`: expressions on that row, by name.
+    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already, or has with
+    `only_silent`: of these jobs, those that are silent. Without either, a job may have ended: then the entry of a log
+    that ended it is read too, and its newest sign in the future. Where `action` is a choice, the column FIRST says
+    whether a job gets the first of its two actions, and the JSON names the one. `lost`: they are stale because their
+    worker is gone, and that is what the evidence and the message say. The columns of the job's row that the profile
+    needs later come along, as `ProfileTables.row_alias` names them, and so do `carried`: expressions on that row, by
+    name.
     Each step is materialized, so that its expressions are computed once per job, and not once per mention.
     """
-    verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
     shown_alone = verdict is None and audit_fields is None
     end = _shown_alone(rule, jobs) if shown_alone else {}
     if lost:
         end = {**end, WORKER_LOST: _why_lost(rule, jobs)}
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
-    more = [*chosen, *(element.label(name) for name, element in {**end, **carried}.items())]
+    parts = rule.parts_of_verdict(jobs) if verdict is None else rule.parts_of_silence(jobs) if only_silent else {}
+    more = [*chosen, *(element.label(name) for name, element in {**end, **carried, **parts}.items())]
     # Of a job that the rule has found stale, nothing is unknown.
     may_be_unknown = verdict is not Verdict.STALE and rule.moments_may_be_unknown
     if may_be_unknown:
         more += [element.label(name) for name, element in _unknown_moments(rule, jobs).items()]
-    job = _read(rule, jobs, where, verdict_name, more)
-    durations = _add_durations(rule, job, may_be_unknown=may_be_unknown)
+    job = _read(rule, jobs, where, more)
+    durations = _add_durations(rule, job, verdict, only_silent=only_silent, may_be_unknown=may_be_unknown)
     fields = {**(audit_fields or {}), **{name: durations.c[name] for name in end}}
     if chosen:
         fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
@@ -106,7 +108,7 @@ def _why_lost_alone(rule: Rule, jobs: FromClause) -> Element:
     return case((rule.lost_alone(jobs), _why_lost(rule, jobs)), else_=sql.null_text())
 
 
-def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element, more: Sequence[Element]) -> CTE:
+def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], more: Sequence[Element]) -> CTE:
     """What the tables hold: the row, its thresholds, and the newest sign of each witness."""
     tables = rule.tables
     columns = select(
@@ -117,7 +119,6 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         status_of(tables.profile, jobs).label("status"),
         rule.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
-        verdict.label("verdict"),
         sql.now().label("judged_at"),
         *(element.label(name) for name, element in rule.limits(jobs).items()),
         *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
@@ -146,14 +147,15 @@ def status_of(profile: Profile, jobs: FromClause) -> Element:
     return sql.text_of(jobs.c[name]) if name else sql.null_text()
 
 
-def _add_durations(rule: Rule, job: CTE, *, may_be_unknown: bool) -> CTE:
-    """The newest sign of each witness, the last of them, and how long ago it and the start were; NULL for what is
-    unknown: what is read there is not what has happened.
+def _add_durations(rule: Rule, job: CTE, verdict: Verdict | None, *, only_silent: bool, may_be_unknown: bool) -> CTE:
+    """The verdict, the newest sign of each witness, the last of them, and how long ago it and the start were; NULL for
+    what is unknown: what is read there is not what has happened.
     """
     signs: dict[str, Element] = {
         witness.witness: job.c[SIGN.format(n)] for n, witness in enumerate(rule.tables.profile.alive)
     }
     started: Element = job.c.started
+    last_read = sql.newest(started, *signs.values())
     unknown_signs = list[ColumnElement[bool]]()
     if may_be_unknown:
         started = case((job.c[_START_UNKNOWN], sql.null_instant()), else_=started)
@@ -176,12 +178,13 @@ def _add_durations(rule: Rule, job: CTE, *, may_be_unknown: bool) -> CTE:
     columns = select(
         *(column for column in job.c if not column.name.startswith("sign_")),
         *(sign.label(SIGN.format(n)) for n, sign in enumerate(signs.values())),
+        (literal(verdict.value, String) if verdict else rule.verdict(job, last_read)).label("verdict"),
         last_sign.label("last_sign"),
         witness.label("witness"),
         sql.seconds_between(job.c.judged_at, started).label("age"),
         sql.seconds_between(job.c.judged_at, last_sign).label("silence"),
     )
-    return _materialized(columns, "measured")
+    return _materialized(columns.where(rule.is_silent(job, last_read)) if only_silent else columns, "measured")
 
 
 def _add_json_and_message(

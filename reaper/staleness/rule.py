@@ -59,6 +59,7 @@ from reaper.staleness.unknown_moments import UnknownMoments
 from reaper.staleness.worker_states import WorkerStates
 
 _OWN_STALL = reserved_alias("own_stall")
+_RUNNING, _LATE, _UNKNOWN, _WORKER_LOST = "is_running", "is_late", "is_unknown", "is_worker_lost"
 
 START = "start"
 """The witness of a job that has shown no sign of life since its start."""
@@ -238,17 +239,33 @@ class Rule:
         several = (is_several for _, is_several in self.tables.rows_beside_that_are_several(jobs))
         return or_(self._celery.unknown(jobs), self._moments.unknown(jobs), *several)
 
-    def verdict(self, jobs: FromClause) -> Element:
-        """The name of the verdict on any row of the table, running or not."""
-        lost = [(self.worker_lost(jobs), literal(Verdict.STALE.value, String))] if self.worker_states else []
+    def parts_of_silence(self, jobs: FromClause) -> dict[str, Element]:
+        """What `is_silent` reads of a row besides its signs and limits."""
+        return {_UNKNOWN: self.unknown(jobs)}
+
+    def parts_of_verdict(self, jobs: FromClause) -> dict[str, Element]:
+        """What `verdict` reads of any row of the table, running or not, besides its signs and limits."""
+        lost = {} if self.worker_states is None else {_WORKER_LOST: self.worker_lost(jobs)}
+        return {
+            _RUNNING: func.coalesce(self.tables.running(jobs), False),
+            _LATE: func.coalesce(self.older_than_timeout(jobs), False),
+            **self.parts_of_silence(jobs),
+            **lost,
+        }
+
+    def is_silent(self, row: FromClause, last_sign: Element) -> ColumnElement[bool]:
+        """The same as `silent`, of a row with the columns of `parts_of_silence` and `limits`: each is computed once."""
+        return not_(or_(last_sign >= row.c.audible_since, row.c[_UNKNOWN]))
+
+    def verdict(self, row: FromClause, last_sign: Element) -> Element:
+        """The name of the verdict on a row with the columns of `parts_of_verdict` and `limits`."""
+        late = and_(row.c[_RUNNING], row.c[_LATE])
+        lost = [] if self.worker_states is None else [(row.c[_WORKER_LOST], literal(Verdict.STALE.value, String))]
         return case(
-            (
-                func.coalesce(self.tables.running(jobs), False).is_(False),
-                literal(Verdict.ENDED.value, String),
-            ),
-            (self.still_stale(jobs), literal(Verdict.STALE.value, String)),
+            (not_(row.c[_RUNNING]), literal(Verdict.ENDED.value, String)),
+            (and_(late, self.is_silent(row, last_sign)), literal(Verdict.STALE.value, String)),
             *lost,
-            (self.past_timeout(jobs), literal(Verdict.SPARED.value, String)),
+            (late, literal(Verdict.SPARED.value, String)),
             else_=literal(Verdict.YOUNG.value, String),
         )
 

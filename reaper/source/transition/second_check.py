@@ -19,8 +19,10 @@ Predicate = Callable[[Rule, FromClause], ColumnElement[bool]]
 
 
 def is_stale(rule: Rule, jobs: FromClause) -> ColumnElement[bool]:
-    """Those that are stale: what a sweep ends."""
-    return rule.still_stale(jobs)
+    """Those that are stale: what a sweep ends. Their evidence has their newest signs: by these it is asked there, and
+    not here a second time, whether they are silent.
+    """
+    return rule.older_than_timeout(jobs)
 
 
 def is_worker_lost(rule: Rule, jobs: FromClause) -> ColumnElement[bool]:
@@ -43,9 +45,11 @@ class SecondCheck:
     def __init__(self, rule: Rule, predicate: Predicate, audit_fields: Sequence[str], action: str) -> None:
         rule, jobs, tables = rule.of_batch(), rule.tables.jobs, rule.tables
         is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs), predicate(rule, jobs))
-        lost = predicate is is_worker_lost
-        verdict = Verdict.STALE if predicate is is_stale or lost else None
+        stale, lost = predicate is is_stale, predicate is is_worker_lost
+        verdict = Verdict.STALE if stale or lost else None
         fields = {name: sql.parameter(AUDIT_FIELD.format(name), String()) for name in audit_fields}
         due = due_columns(tables, jobs, action)
-        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict, action, due, lost=lost)
+        self.to_end: CTE = evidence_cte(
+            rule, jobs, is_to_end, fields, verdict, action, due, only_silent=stale, lost=lost
+        )
         self.values = ValueCompiler(tables, fields)
