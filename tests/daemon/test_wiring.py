@@ -447,10 +447,13 @@ def without(service: DaemonFactory, names: Sequence[str]) -> dict[str, object]:
 
 
 ALONE = RESTART_ONLY | {
-    "connect_timeout_seconds", "statement_timeout_seconds", "database_url_file", "profile", "action", "broker_url_file",
-    "broker_deadline_seconds", "start_lost", "close_interrupted_at_start", "close_interrupted_window_seconds",
+    "action", "broker_deadline_seconds", "broker_url_file", "close_interrupted_at_start",
+    "close_interrupted_window_seconds", "database_url_file", "profile", "start_lost",
+    # A reload makes the runners again when one of these differs: another one must not be the reason.
+    "batch_size", "breaker_min", "breaker_share", "connect_timeout_seconds", "interval_seconds", "restart_grace",
+    "statement_timeout_seconds",
 }  # fmt: skip
-"""Settings that change what is seen of others, or that a reload does not change: each is tried by itself."""
+"""Settings that change what is seen of others, or that a reload treats in a way of their own: each by itself."""
 
 
 def together() -> list[tuple[str, ...]]:
