@@ -45,10 +45,11 @@ def make(own: OwnTables, column: str) -> None:
             'running.where = [{ column = "active", is = "not null" }]',
             'outcome = "lost"',
         ),
-        (
+        pytest.param(
             "active int GENERATED ALWAYS AS (CASE WHEN exit_code IS NULL THEN 1 END) STORED",
             'running = { column = "active", in = [1] }',
             "exit_code = 9",
+            marks=pytest.mark.thorough,
         ),
     ],
 )

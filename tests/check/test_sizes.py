@@ -36,15 +36,15 @@ def make(own: OwnTables, type_: str) -> None:
 @pytest.mark.parametrize(
     ("type_", "value", "capped"),
     [
-        ("smallint", '{ is = "age" }', '{ is = "age", most = 32767 }'),
+        pytest.param("smallint", '{ is = "age" }', '{ is = "age", most = 32767 }', marks=pytest.mark.thorough),
         ("numeric(4,2)", '{ is = "silence" }', '{ is = "silence", most = 99 }'),
         ("varchar(30)", '{ is = "message" }', '{ is = "message", most = 30 }'),
-        ("varchar(5)", '{ is = "sweep_id" }', '{ is = "sweep_id", most = 5 }'),
-        ("varchar(8)", '{ is = "host" }', '{ is = "host", most = 8 }'),
+        pytest.param("varchar(5)", '{ is = "sweep_id" }', '{ is = "sweep_id", most = 5 }', marks=pytest.mark.thorough),
+        pytest.param("varchar(8)", '{ is = "host" }', '{ is = "host", most = 8 }', marks=pytest.mark.thorough),
         ("int", '{ column = "id" }', None),
         ("varchar(20)", '{ column = "kind" }', '{ sql = "substr({kind}, 1, 20)" }'),
         ("numeric(4,2)", "200", "99.5"),
-        ("smallint", "40000", "4"),
+        pytest.param("smallint", "40000", "4", marks=pytest.mark.thorough),
     ],
 )
 def test_value_without_room_is_an_error_and_a_capped_one_is_written(
@@ -62,6 +62,7 @@ def test_value_without_room_is_an_error_and_a_capped_one_is_written(
         assert own.sweep(mapping).reaped == 1
 
 
+@mostly_on("postgresql", "own")
 @pytest.mark.parametrize(
     ("type_", "value"),
     [("numeric(4,2)", '{ is = "age" }'), ("varchar(30)", '{ is = "message" }'), ("int", '{ column = "id" }')],
@@ -72,6 +73,7 @@ def test_job_whose_value_has_no_room_is_never_ended(own: OwnTables, type_: str, 
     assert report.reaped == 0 and len(report.failures) == 1
 
 
+@mostly_on("postgresql", "own")
 @pytest.mark.parametrize("type_", ["varchar(600)", "text"])
 def test_message_that_fits_is_no_error(own: OwnTables, type_: str) -> None:
     make(own, type_)

@@ -25,6 +25,10 @@ CREATE TABLE t (id bigint PRIMARY KEY, state text NOT NULL, started_at timestamp
 CREATE INDEX ON t (state, started_at);
 CREATE TABLE p (id bigint PRIMARY KEY, at timestamptz);
 """
+SWEPT_ELSEWHERE = [
+    pytest.param(name, marks=pytest.mark.thorough) for name in ("vuls", "vuls-schedule", "adhese-schedule")
+]
+"""Other tests sweep with them; the parts of their statements are in other profiles, too."""
 PROFILE = """
 jobs = { table = "t", key = "id", started = "started_at", running = { column = "state", in = ["on"] } }
 actions.fail.set.state = "off"
@@ -94,7 +98,7 @@ def test_columns_of_types_that_can_be_compared_are_no_problem(tables: str) -> No
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["protea", "vuls", "vuls-schedule", "adhese", "adhese-schedule", "noetl"])
+@pytest.mark.parametrize("name", ["protea", "adhese", "noetl", *SWEPT_ELSEWHERE])
 def test_shipped_profiles_have_statements_that_the_database_takes(databases: TemporaryDatabases, name: str) -> None:
     tables = resources.files("reaper.profiles").joinpath(f"{name.removesuffix('-schedule')}.sql").read_text()
     with databases.temporary() as url:
@@ -242,7 +246,7 @@ def test_no_function_is_called_on_mariadb(mariadb_tables: Database) -> None:
         assert session.one("SELECT count(*) FROM called") == 0
 
 
-@pytest.mark.parametrize("name", ["protea", "vuls", "vuls-schedule", "adhese", "adhese-schedule"])
+@pytest.mark.parametrize("name", ["protea", "adhese", *SWEPT_ELSEWHERE])
 def test_shipped_profiles_have_statements_that_mariadb_takes(request: pytest.FixtureRequest, name: str) -> None:
     with database_on(request, "mariadb") as database:
         database.create(name.removesuffix("-schedule"))

@@ -16,8 +16,8 @@ from tests.support.checks import JOB, A, execute, only_problem, problems, profil
     ("words", "using", "meant"),
     [
         ("timestamp", "ts", "naive"),
-        ("bigint", "extract(epoch FROM ts)", "epoch s"),
-        ("double precision", "extract(epoch FROM ts)", "epoch s"),
+        pytest.param("bigint", "extract(epoch FROM ts)", "epoch s", marks=pytest.mark.thorough),
+        pytest.param("double precision", "extract(epoch FROM ts)", "epoch s", marks=pytest.mark.thorough),
         ("bigint", "extract(epoch FROM ts) * 1000", "epoch ms"),
     ],
 )

@@ -11,7 +11,7 @@ from sqlalchemy import URL, make_url
 
 from tests.support.checks import OwnTables
 from tests.support.commands import Reaper
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 from tests.support.worlds.world import new_role
 
 TABLES = (
@@ -102,6 +102,7 @@ def test_condition_that_fails_for_a_row_is_asked_about_none(place: Place) -> Non
     assert place.reaper("report").exit_code == 1
 
 
+@mostly_on("postgresql", "place")
 def test_superuser_is_refused_and_nothing_runs(place: Place) -> None:
     place.own.do("DROP TABLE fired")
     [refused] = place.tried(code=1, REAPER_DATABASE_URL=place.own.database.url)

@@ -12,7 +12,7 @@ from reaper.model import Outcome
 from tests.support.checks import OwnTables, profile_of
 from tests.support.commands import Reaper
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 TABLES = (
     "CREATE TABLE all_jobs (id int PRIMARY KEY, tenant int NOT NULL, state varchar(20) NOT NULL,"
@@ -66,6 +66,7 @@ def test_jobs_signs_and_audit_events_in_views_are_judged_locked_and_ended(own: O
     assert own.rows("SELECT job FROM all_ends") == [(1,)]
 
 
+@mostly_on("postgresql", "own")
 def test_commands_work_on_views(own: OwnTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own.do(JOBS, BEATS, ENDS)

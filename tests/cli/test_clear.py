@@ -22,7 +22,6 @@ from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.terminals import typed
 from tests.support.waiting import wait_until
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseWorld
-from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import postgresql_world
 from tests.support.worlds.vuls import VulsWorld
 from tests.support.worlds.world import State
@@ -46,19 +45,21 @@ def test_clear_without_a_terminal_refuses_in_one_line(reaper: Reaper, protea: Pr
     assert protea.status(job) == "running"
 
 
-@pytest.mark.parametrize("option", ["--force", "--yes"])
-def test_clear_with_force_or_yes_does_not_ask(reaper: Reaper, protea: Protea, option: str) -> None:
-    job = protea.stale()
-    assert "Reaped 1 stale job(s)." in reaper("clear", option).stdout
-    assert protea.status(job) == "failed"
+def test_clear_with_force_or_yes_does_not_ask(reaper: Reaper, protea: Protea) -> None:
+    for option in ("--force", "--yes"):
+        job = protea.stale()
+        assert "Reaped 1 stale job(s)." in reaper("clear", option).stdout
+        assert protea.status(job) == "failed"
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ("clear", "--yes"),
-        ("sweep", "--dry-run"),
-        *(pytest.param(words, marks=pytest.mark.thorough) for words in (("clear", "--dry-run"), ("sweep",))),
+        *(
+            pytest.param(words, marks=pytest.mark.thorough)
+            for words in (("clear", "--dry-run"), ("sweep", "--dry-run"), ("sweep",))
+        ),
     ],
 )
 def test_longer_limit_of_a_kind_holds_and_the_output_counts_what_it_spared(
@@ -113,7 +114,7 @@ def test_force_does_not_pass_the_breaker_and_a_person_who_has_seen_it_does(reape
 # --- how old ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hours", [0.5, 2, 24])
+@pytest.mark.parametrize("hours", [0.5, *(pytest.param(hours, marks=pytest.mark.thorough) for hours in (2, 24))])
 def test_max_age_hours_is_the_timeout_and_limits_the_stall_window(reaper: Reaper, protea: Protea, hours: float) -> None:
     reaper.given["REAPER_STALL_SECONDS"] = "1h"
     older, younger = protea.job(age=hours * HOUR + 1), protea.job(age=hours * HOUR - 60)
@@ -127,18 +128,18 @@ def test_max_age_hours_is_the_timeout_and_limits_the_stall_window(reaper: Reaper
     assert fields["stall_seconds"] == min(hours, 1) * HOUR
 
 
-@pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "many"])
-def test_hours_that_are_none_are_wrong_usage(reaper: Reaper, hours: str) -> None:
-    result = reaper("clear", "--force", "--max-age-hours", hours)
-    assert result.exit_code == exit_codes.USAGE and "--max-age-hours" in result.stderr
+def test_hours_that_are_none_are_wrong_usage(reaper: Reaper) -> None:
+    for hours in ("0", "-1", "nan", "inf", "many"):
+        result = reaper("clear", "--force", "--max-age-hours", hours)
+        assert result.exit_code == exit_codes.USAGE and "--max-age-hours" in result.stderr, hours
 
 
 # --- actions ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[AdheseWorld, AdheseDeleteWorld], ids=["complete", "delete"])
-def adhese(request: pytest.FixtureRequest, empty: PostgreSQLDatabase) -> Iterator[AdheseWorld]:
-    with request.param.create(empty) as world:
+def adhese(request: pytest.FixtureRequest, databases: TemporaryDatabases) -> Iterator[AdheseWorld]:
+    with postgresql_world(databases, request.param) as world:
         yield world
 
 
@@ -154,14 +155,12 @@ def test_action_option_works_for_clear_and_for_fail(adhese: AdheseWorld, reaper:
     assert (adhese.state(single), adhese.state(other)) == (State.REAPED, State.RUNNING)
 
 
-@pytest.mark.parametrize("words", [("clear", "--force"), ("fail", "{job}", "--reason", "x")], ids=["clear", "fail"])
-def test_unknown_action_is_answered_with_the_nearest_name(
-    reaper: Reaper, protea: Protea, words: tuple[str, ...]
-) -> None:
+def test_unknown_action_is_answered_with_the_nearest_name(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
-    result = reaper(*(word.format(job=job) for word in words), "--action", "fial")
-    assert result.exit_code == exit_codes.USAGE
-    assert "Profile 'protea' has no action 'fial'; did you mean 'fail'?" in result.stderr
+    for words in (("clear", "--force"), ("fail", job, "--reason", "x")):
+        result = reaper(*words, "--action", "fial")
+        assert result.exit_code == exit_codes.USAGE
+        assert "Profile 'protea' has no action 'fial'; did you mean 'fail'?" in result.stderr
     assert protea.status(job) == "running"
 
 

@@ -162,7 +162,7 @@ sources.main.profile = "j"
 """
 
 
-@pytest.mark.parametrize("name", ["notation", "iso"])
+@pytest.mark.parametrize("name", ["notation", pytest.param("iso", marks=pytest.mark.thorough)])
 def test_keys_are_written_alike_whatever_the_notation_of_a_database(
     empty: PostgreSQLDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

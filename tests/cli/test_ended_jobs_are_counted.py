@@ -69,19 +69,20 @@ def run(reaper: Reaper, command: str, job: str, monkeypatch: pytest.MonkeyPatch)
         celery_tasks.reset_scheduler_state(force=True, all_sources=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
 def test_jobs_ended_beside_the_daemon_are_counted_and_kept_for_its_page(
-    reaper: Reaper, protea: Protea, command: str, monkeypatch: pytest.MonkeyPatch
+    reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = Memory.open(reaper.folder / "state")
-    job, (_, reason, action) = protea.stale(age=9 * HOUR, operation="embed"), COMMANDS[command]
-    run(reaper, command, job, monkeypatch)
-    assert memory.reap_counts.take(["default"]) == [("default", "embed", reason, action, 1)]
-    [reap] = memory.command_reaps.take(["default"])
-    assert (reap.job.key, reap.job.kind, reap.job.reason, reap.job.action) == ((job,), "embed", reason, action)
     what = {"task clear": "clear_stuck_scheduler_jobs", "task reset": "reset_scheduler_state"}
-    assert what.get(command, f"reaper {command.split()[0]}") in reap.by
-    assert (memory.reap_counts.take(["default"]), memory.command_reaps.take(["default"])) == ([], [])
+    for command, (_, reason, action) in COMMANDS.items():
+        job = protea.stale(age=9 * HOUR, operation="embed")
+        run(reaper, command, job, monkeypatch)
+        assert memory.reap_counts.take(["default"]) == [("default", "embed", reason, action, 1)], command
+        [reap] = memory.command_reaps.take(["default"])
+        assert (reap.job.key, reap.job.kind, reap.job.reason, reap.job.action) == ((job,), "embed", reason, action)
+        assert what.get(command, f"reaper {command.split()[0]}") in reap.by
+        assert (memory.reap_counts.take(["default"]), memory.command_reaps.take(["default"])) == ([], [])
+        protea.connection.execute("DELETE FROM job_event; DELETE FROM job")
 
 
 def test_action_that_was_taken_stands_in_the_document_the_table_the_log_and_the_audit_event(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from reaper.memory import Memory
 from tests.support.commands import Reaper
 from tests.support.worlds import Database
 from tests.support.worlds.database import Session
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 HOUR = 3600.0
 
@@ -117,6 +117,7 @@ def test_what_a_reap_wrote_is_no_sign_of_life_of_the_job_that_it_ended(place: Pl
     assert "finished_at" not in shown
 
 
+@mostly_on("postgresql", "place")
 def test_sign_of_life_after_the_end_still_counts(place: Place) -> None:
     place.job(1)
     place.reaper("sweep", "--yes")
@@ -126,6 +127,7 @@ def test_sign_of_life_after_the_end_still_counts(place: Place) -> None:
     assert job["witness"] == "event" and job["silence_seconds"] < 0
 
 
+@mostly_on("postgresql", "place")
 def test_audit_event_is_no_sign_of_life_although_its_evidence_is_too_long_to_be_read(place: Place) -> None:
     place.job(1)
     place.reaper("sweep", "--yes")
@@ -133,12 +135,14 @@ def test_audit_event_is_no_sign_of_life_although_its_evidence_is_too_long_to_be_
     assert place.explain(1)["signs"]["event"] is None
 
 
+@mostly_on("postgresql", "place")
 def test_jobs_own_end_is_a_sign_of_life(place: Place) -> None:
     place.job(1, state="done", beat=60)
     job = place.explain(1)
     assert (job["verdict"], job["witness"]) == ("ended", "heartbeat") and job["silence_seconds"] < 120
 
 
+@mostly_on("postgresql", "place")
 def test_end_without_an_audit_event_is_explained_from_what_the_state_directory_keeps(place: Place) -> None:
     place.reaper.configure(PROFILE)
     place.job(1, beat=4 * HOUR)
@@ -153,38 +157,36 @@ def test_end_without_an_audit_event_is_explained_from_what_the_state_directory_k
     assert is_ago(place.explain(2), 5)
 
 
-@pytest.mark.parametrize(
-    ("values", "why"),
-    [
-        ({"state": "done"}, ["its state is done"]),
-        ({"deleted": "2026-01-01 00:00:00"}, ["its deleted_at is set (2026-01-01 00:00:00)"]),
-        ({"worker": None}, ["its worker is not set"]),
-        ({"tries": 6}, ["its tries is 6, not less than 5"]),
-        ({"tries": 1}, ["it is locked by no worker"]),
-        ({"queue": "lost"}, ["its queue is lost"]),
-        ({"queue": None}, ["its queue is not set"]),
-        (
-            {"state": "done", "worker": None, "tries": 10},
-            [
-                "its state is done",
-                "its worker is not set",
-                "its tries is 10, not less than 5",
-                "the condition {tries} < 9 does not hold",
-            ],
-        ),
-    ],
-    ids=lambda each: None if isinstance(each, list) else ",".join(each),
-)
-def test_job_does_not_run_for_the_conditions_that_do_not_hold(
-    place: Place, values: dict[str, Any], why: list[str]
-) -> None:
-    place.job(1, **values)
-    job = place.explain(1)
-    assert (job["verdict"], job["not_running"], job["why"]) == ("ended", why, " and ".join(why))
-    refused = place.reaper("fail", "--yes", "1", "--reason", "test")
+NOT_RUNNING: Sequence[tuple[dict[str, Any], list[str]]] = [
+    ({"state": "done"}, ["its state is done"]),
+    ({"deleted": "2026-01-01 00:00:00"}, ["its deleted_at is set (2026-01-01 00:00:00)"]),
+    ({"worker": None}, ["its worker is not set"]),
+    ({"tries": 6}, ["its tries is 6, not less than 5"]),
+    ({"tries": 1}, ["it is locked by no worker"]),
+    ({"queue": "lost"}, ["its queue is lost"]),
+    ({"queue": None}, ["its queue is not set"]),
+    (
+        {"state": "done", "worker": None, "tries": 10},
+        [
+            "its state is done",
+            "its worker is not set",
+            "its tries is 10, not less than 5",
+            "the condition {tries} < 9 does not hold",
+        ],
+    ),
+]
+
+
+def test_job_does_not_run_for_the_conditions_that_do_not_hold(place: Place) -> None:
+    for number, (values, why) in enumerate(NOT_RUNNING):
+        place.job(number, **values)
+        job = place.explain(number)
+        assert (job["verdict"], job["not_running"], job["why"]) == ("ended", why, " and ".join(why)), values
+    refused = place.reaper("fail", "--yes", str(number), "--reason", "test")
     assert refused.exit_code == 1 and f"is not running: {why[0]}" in refused.stderr
 
 
+@mostly_on("postgresql", "place")
 def test_job_does_not_run_for_a_row_of_another_table(place: Place) -> None:
     place.job(1)
     place.note(1, HOUR, "over")

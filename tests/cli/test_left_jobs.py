@@ -102,6 +102,7 @@ def test_lock_on_a_row_that_belongs_to_a_job_is_told_as_one_on_its_own_row_is(pl
     assert place.left("1") == []
 
 
+@mostly_on("postgresql", "place")
 def test_row_that_no_profile_counts_as_a_part_locks_no_job(place: Place) -> None:
     """The rows of a part that do not meet its conditions belong to no job."""
     place.job(1)
@@ -112,6 +113,7 @@ def test_row_that_no_profile_counts_as_a_part_locks_no_job(place: Place) -> None
         worker.rollback()
 
 
+@mostly_on("postgresql", "place")
 def test_every_guard_that_leaves_a_silent_job_is_named_with_what_is_known_of_it(place: Place) -> None:
     for number in range(1, 4):
         place.job(number)
@@ -136,6 +138,7 @@ def test_every_guard_that_leaves_a_silent_job_is_named_with_what_is_known_of_it(
     assert "are left" not in place.reaper("report").stdout + place.reaper("check").stdout
 
 
+@mostly_on("postgresql", "place")
 def test_jobs_whose_signs_may_be_in_local_time_are_left_by_a_single_sweep_and_check_says_what_to_write(
     place: Place,
 ) -> None:

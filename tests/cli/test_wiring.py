@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,14 @@ def batches(protea: Protea) -> list[int]:
     return [jobs for (jobs,) in found]
 
 
-@pytest.mark.parametrize("command", ALL)
-def test_batch_size_is_the_configured_one(
-    command: str, reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(5):
-        protea.stale()
+def test_batch_size_is_the_configured_one(reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     watch_batches(protea, "UPDATE")
-    said = run(reaper, command, monkeypatch, REAPER_BATCH_SIZE="2")
-    assert batches(protea) == [2, 2, 1], said
+    for command in ALL:
+        protea.connection.execute("TRUNCATE batch")
+        for _ in range(5):
+            protea.stale()
+        said = run(reaper, command, monkeypatch, REAPER_BATCH_SIZE="2")
+        assert batches(protea) == [2, 2, 1], (command, said)
 
 
 def test_batch_size_and_days_of_a_purge_are_the_configured_ones(reaper: Reaper, protea: Protea) -> None:
@@ -86,17 +85,15 @@ def test_batch_size_and_days_of_a_purge_are_the_configured_ones(reaper: Reaper, 
     assert batches(protea) == [2, 1]
 
 
-@pytest.mark.parametrize("command", SILENT)
-def test_restart_grace_is_the_configured_one(
-    command: str, reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_restart_grace_is_the_configured_one(reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's server has just been started: no sign of life could be seen before, nor missed so soon."""
-    job = protea.stale()
-    if command != "close-interrupted":  # it would go on listening
-        run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="12h")
-        assert protea.status(job) == "running"
-    run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="0")
-    assert protea.status(job) == "failed"
+    for command in SILENT:
+        job = protea.stale()
+        if command != "close-interrupted":  # it would go on listening
+            run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="12h")
+            assert protea.status(job) == "running", command
+        run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="0")
+        assert protea.status(job) == "failed", command
 
 
 def test_explain_and_report_judge_with_the_configured_grace(reaper: Reaper, protea: Protea) -> None:
@@ -108,20 +105,30 @@ def test_explain_and_report_judge_with_the_configured_grace(reaper: Reaper, prot
         assert [found["verdict"] for found in source["jobs"]] == [verdict]
 
 
-@pytest.mark.parametrize("command", HELD)
-@pytest.mark.parametrize(
-    ("given", "held"),
-    [({}, True), ({"REAPER_BREAKER_SHARE": "0.9"}, False), ({"REAPER_BREAKER_MIN": "70"}, False)],
-    ids=["default", "share", "minimum"],
-)
-def test_breaker_is_the_configured_one(
-    command: str, given: dict[str, str], held: bool, reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs = [protea.stale() for _ in range(60)]
+def test_breaker_is_the_configured_one(reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(20):
         protea.job(age=MINUTE)
-    run(reaper, command, monkeypatch, **given)
-    assert sum(protea.status(job) == "failed" for job in jobs) == (0 if held else 60)
+    for command in HELD:
+        _run_60(protea)
+        run(reaper, command, monkeypatch)
+        assert _ended(protea) == 0, command
+        for setting, value in (("REAPER_BREAKER_SHARE", "0.9"), ("REAPER_BREAKER_MIN", "70")):
+            _run_60(protea)
+            run(reaper, command, monkeypatch, **{setting: value})
+            assert _ended(protea) == 60, (command, setting)
+
+
+def _run_60(protea: Protea) -> None:
+    """Sixty silent jobs, and none that has ended."""
+    protea.connection.execute("DELETE FROM job_event; DELETE FROM job WHERE started_at < now() - interval '1 h'")
+    protea.connection.execute(
+        "INSERT INTO job (operation, queue_name, status, started_at)"
+        " SELECT 'embed', 'q', 'running', now() - interval '8 h' FROM generate_series(1, 60)"
+    )
+
+
+def _ended(protea: Protea) -> int:
+    return list(protea.statuses().values()).count("failed")
 
 
 @pytest.mark.parametrize(("setting", "seconds"), [("REAPER_STATEMENT_TIMEOUT_SECONDS", 1.0)])
@@ -145,63 +152,47 @@ def harmless(text: str) -> None:
     assert not [character for character in text if character in STEERING], repr(text)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("report",),
-        ("report", "--json"),
-        ("report", "--kind", EVIL),
-        ("explain", "JOB"),
-        ("explain", "JOB", "--json"),
-        ("explain", EVIL),
-        ("sweep", "--dry-run"),
-        ("sweep", "--yes"),
-        ("sweep", "--yes", "--json"),
-        ("cleanup", "--older-than-minutes", "60", "--dry-run"),
-        ("cleanup", "--older-than-minutes", "60"),
-        ("clear", "--dry-run"),
-        ("clear", "--force"),
-        ("clear", "--force", "--action", EVIL),
-        ("reset", "--source", "default", "--dry-run"),
-        ("reset", "--source", "default", "--confirm", "default", "--reason", EVIL),
-        ("reset", "--source", EVIL, "--dry-run"),
-        (*CLOSE, "--listen", "0.3s", "--window", "1d", "--dry-run"),
-        (*CLOSE, "--listen", "0.3s", "--window", "1d"),
-        ("fail", "--yes", "JOB", "--reason", EVIL),
-        ("fail", "--yes", EVIL, "--reason", "x"),
-        ("purge", "--yes", "--source", EVIL),
-        ("check",),
-        ("state", "--url", f"http://{EVIL}"),
-        ("config",),
-    ],
-    ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:40],
-)
-def test_output_of_commands_cannot_control_a_terminal(words: tuple[str, ...], reaper: Reaper, protea: Protea) -> None:
-    job = protea.stale(operation=EVIL)
-    protea.event(job, age=3 * HOUR, event="job.timeout", fields={"reason": EVIL, "message": EVIL, "operator": EVIL})
-    protea.event(job, age=2 * HOUR, event=EVIL)
-    protea.connection.execute("UPDATE job_event SET level = 'error' WHERE event = 'job.timeout'")
-    result = reaper(*(job if word == "JOB" else word for word in words))
-    harmless(result.stdout)
-    harmless(result.stderr)
+PRINTING: Sequence[tuple[str, ...]] = [
+    ("report",),
+    ("report", "--json"),
+    ("report", "--kind", EVIL),
+    ("explain", "JOB"),
+    ("explain", "JOB", "--json"),
+    ("explain", EVIL),
+    ("sweep", "--dry-run"),
+    ("sweep", "--yes"),
+    ("sweep", "--yes", "--json"),
+    ("cleanup", "--older-than-minutes", "60", "--dry-run"),
+    ("cleanup", "--older-than-minutes", "60"),
+    ("clear", "--dry-run"),
+    ("clear", "--force"),
+    ("clear", "--force", "--action", EVIL),
+    ("reset", "--source", "default", "--dry-run"),
+    ("reset", "--source", "default", "--confirm", "default", "--reason", EVIL),
+    ("reset", "--source", EVIL, "--dry-run"),
+    (*CLOSE, "--listen", "0.3s", "--window", "1d", "--dry-run"),
+    (*CLOSE, "--listen", "0.3s", "--window", "1d"),
+    ("fail", "--yes", "JOB", "--reason", EVIL),
+    ("fail", "--yes", EVIL, "--reason", "x"),
+    ("purge", "--yes", "--source", EVIL),
+    ("check",),
+    ("state", "--url", f"http://{EVIL}"),
+    ("config",),
+]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("report",),
-        ("sweep", "--yes"),
-        ("explain", EVIL),
-        ("fail", "--yes", EVIL, "--reason", "x"),
-        (*WORDS["cleanup"], "--dry-run"),
-        WORDS["cleanup"],
-        WORDS["reset"],
-        WORDS["close-interrupted"],
-        ("clear", "--dry-run"),
-    ],
-    ids=lambda words: words[0],
-)
-def test_key_of_a_job_steers_no_terminal(words: tuple[str, ...], reaper: Reaper, protea: Protea) -> None:
+def test_output_of_commands_cannot_control_a_terminal(reaper: Reaper, protea: Protea) -> None:
+    for words in PRINTING:
+        job = protea.stale(operation=EVIL)
+        protea.event(job, age=3 * HOUR, event="job.timeout", fields={"reason": EVIL, "message": EVIL, "operator": EVIL})
+        protea.event(job, age=2 * HOUR, event=EVIL)
+        protea.connection.execute("UPDATE job_event SET level = 'error' WHERE event = 'job.timeout'")
+        result = reaper(*(job if word == "JOB" else word for word in words))
+        harmless(result.stdout)
+        harmless(result.stderr)
+
+
+def test_key_of_a_job_steers_no_terminal(reaper: Reaper, protea: Protea) -> None:
     """A key may be any text."""
     protea.connection.execute(
         "DO $$ DECLARE found record; BEGIN FOR found IN SELECT conname, conrelid::regclass AS place FROM pg_constraint"
@@ -212,15 +203,27 @@ def test_key_of_a_job_steers_no_terminal(words: tuple[str, ...], reaper: Reaper,
         table, _, name = column.partition(".")
         protea.connection.execute(f"ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT")
         protea.connection.execute(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE text")
-    protea.connection.execute(
-        "INSERT INTO job (id, operation, queue_name, status, started_at)"
-        " VALUES (%s, 'embed', 'q', 'running', now() - interval '8 h')",
-        (EVIL,),
-    )
-    result = reaper(*words)
-    assert result.exit_code == 0, result.output
-    harmless(result.stdout)
-    harmless(result.stderr)
+    for words in (
+        ("report",),
+        ("sweep", "--yes"),
+        ("explain", EVIL),
+        ("fail", "--yes", EVIL, "--reason", "x"),
+        (*WORDS["cleanup"], "--dry-run"),
+        WORDS["cleanup"],
+        WORDS["reset"],
+        WORDS["close-interrupted"],
+        ("clear", "--dry-run"),
+    ):
+        protea.connection.execute("DELETE FROM job_event; DELETE FROM job")
+        protea.connection.execute(
+            "INSERT INTO job (id, operation, queue_name, status, started_at)"
+            " VALUES (%s, 'embed', 'q', 'running', now() - interval '8 h')",
+            (EVIL,),
+        )
+        result = reaper(*words)
+        assert result.exit_code == 0, (words, result.output)
+        harmless(result.stdout)
+        harmless(result.stderr)
 
 
 def test_database_error_cannot_control_a_terminal(reaper: Reaper, protea: Protea) -> None:

@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 from tests.support.worlds import Session, State
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaWorld
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on, world_on
 
 KEPT_COLUMNS = "status, finished_at, error_code, error_message"
 
@@ -33,7 +33,7 @@ KEPT_COLUMNS = "status, finished_at, error_code, error_message"
 @pytest.fixture(params=ProteaWorld.servers)
 def open_world(request: pytest.FixtureRequest) -> Iterator[ProteaWorld]:
     """A world without a fence."""
-    with database_on(request, request.param) as database, ProteaWorld.create(database) as world:
+    with world_on(request, ProteaWorld, request.param) as world:
         yield world
 
 
@@ -124,7 +124,9 @@ def test_slow_worker_overwrites_the_reap_without_a_fence(open_world: ProteaWorld
     assert status(open_world, job) == "succeeded"
 
 
-@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
+@pytest.mark.parametrize(
+    "end", ["succeeded", *(pytest.param(end, marks=pytest.mark.thorough) for end in ("failed", "cancelled"))]
+)
 def test_slow_worker_behind_a_fence_keeps_the_reap_and_gets_no_error(world: ProteaWorld, end: str) -> None:
     job = queue_job(world)
     with Worker(world, job, end) as worker:
@@ -135,6 +137,7 @@ def test_slow_worker_behind_a_fence_keeps_the_reap_and_gets_no_error(world: Prot
     assert world.session.one("SELECT progress_current FROM job WHERE id = %s", job) == 100, "other columns are written"
 
 
+@mostly_on("postgresql", "open_world")
 def test_worker_in_time_ends_its_job_behind_a_fence(world: ProteaWorld) -> None:
     job = queue_job(world)
     with Worker(world, job, "succeeded") as worker:
@@ -184,6 +187,7 @@ def test_application_may_queue_a_reaped_job_again_and_the_new_worker_ends_it(wor
     assert status(world, job) == "succeeded"
 
 
+@mostly_on("postgresql", "open_world")
 def test_job_that_was_queued_again_can_be_reaped_again(world: ProteaWorld) -> None:
     job = reap_job(world)
     world.session.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
@@ -227,7 +231,7 @@ def test_person_may_undo_a_reap_and_the_fence_works_again_afterwards(world: Prot
     assert (status(world, job), status(world, other)) == ("succeeded", "failed")
 
 
-@pytest.mark.parametrize("code", [None, "WorkerError"])
+@pytest.mark.parametrize("code", [pytest.param(None, marks=pytest.mark.thorough), "WorkerError"])
 def test_fence_ignores_jobs_that_others_have_failed(world: ProteaWorld, code: str | None) -> None:
     job = world.young_job()
     world.session.do("UPDATE job SET status = 'failed', error_code = %s WHERE id = %s", code, job)
@@ -235,12 +239,14 @@ def test_fence_ignores_jobs_that_others_have_failed(world: ProteaWorld, code: st
     assert status(world, job) == "succeeded"
 
 
+@mostly_on("postgresql", "open_world")
 def test_fence_lets_late_deletes_and_late_events_through(world: ProteaWorld) -> None:
     job = reap_job(world)
     assert world.sign_of_life(job, world.session)
     assert world.session.do("DELETE FROM job WHERE id = %s", job) == 1
 
 
+@mostly_on("postgresql", "open_world")
 def test_sweeps_work_behind_a_fence(world: ProteaWorld) -> None:
     stale, alive = [world.stale_job() for _ in range(5)], world.alive_job()
     report = world.sweep()

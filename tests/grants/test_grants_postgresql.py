@@ -175,7 +175,7 @@ PARTITIONED = (
 )
 
 
-def test_only_functions_called_for_a_written_row_are_granted(protea: Protea) -> None:
+def test_only_functions_called_for_a_written_row_are_granted(protea: Protea, thorough: bool) -> None:
     """In types, operators, partition keys, objects that only a partition has, and the WHEN of triggers."""
     with connected(protea.url, *PARTITIONED):
         grants = {
@@ -193,7 +193,7 @@ def test_only_functions_called_for_a_written_row_are_granted(protea: Protea) -> 
     }
     least = Source("main", str(guest_url(protea.url)), PROTEA, thresholds(), PATIENCE)
     protea.stale()
-    for grant in grants:
+    for grant in sorted(grants)[:: 1 if thorough else 4]:
         execute(protea.url, grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
         assert [finding.fix for finding in problems(run_check(guest_url(protea.url)))] == [grant]
         report = protea.sweep(least)

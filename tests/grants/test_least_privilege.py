@@ -150,28 +150,31 @@ def _post_transition(world: World, source: Source, job: str) -> list[str]:
 # --- enough, and not too much -------------------------------------------------------------------------------------
 
 
-def only_in(*ids: str) -> pytest.MarkDecorator:
-    places = [place for place in PLACES if place_id(place) in ids]
-    assert len(places) == len(ids)
-    return pytest.mark.parametrize("world", places, ids=place_id, indirect=True)
+def only_in(*ids: str, repeats: Collection[str] = ()) -> pytest.MarkDecorator:
+    """Run a test only in these places; in those of `repeats` only with --thorough."""
+    places = [place for place in PLACES if place_id(place) in {*ids, *repeats}]
+    assert len(places) == len(ids) + len(repeats)
+    marked = [
+        pytest.param(place, marks=[pytest.mark.thorough] if place_id(place) in repeats else []) for place in places
+    ]
+    return pytest.mark.parametrize("world", marked, ids=place_id, indirect=True)
 
 
-@only_where(lambda world: world.action == "fail", repeats=repeats_a_shape)
-def test_printed_grants_suffice_for_the_daemon_and_check_finds_nothing_missing(world: World) -> None:
-    with world.restricted():
-        assert list(refusals(world)) == []
-        findings = checked(world)
-        assert not privileges_in_fixes(findings) & set(granted(world))
-    assert problems(findings) == problems(checked(world)), (
-        "the rest is about the profile, and the owner gets it as well"
-    )
+def repeats_grants(world: type[World]) -> bool:
+    """Whether the sweeps of tests/profile, as such a role, are enough without --thorough."""
+    return repeats_a_shape(world) or world.profile == "vuls-schedule"
 
 
-@only_where(lambda world: world.action == "fail", repeats=repeats_a_shape)
-def test_removed_privilege_is_named_by_check_and_missed_by_the_daemon(world: World, thorough: bool) -> None:
+@only_where(lambda world: world.action == "fail", long=True, repeats=repeats_grants)
+def test_printed_grants_suffice_and_each_that_is_removed_is_named_by_check_and_missed_by_the_daemon(
+    world: World, thorough: bool
+) -> None:
     """Each privilege is revoked, column by column; without `--thorough` every tenth, others in each world."""
     with world.restricted() as role:
         privileges_of_role = granted(world)
+        assert list(refusals(world)) == []
+        findings = checked(world)
+        assert not privileges_in_fixes(findings) & set(privileges_of_role)
         assert len(privileges_of_role) > 8
         tables_of_role = {(privilege.name, privilege.on) for privilege in privileges_of_role}
         tenth = privileges_of_role[len(world.profile + world.action) % 9 :: 10]
@@ -181,20 +184,24 @@ def test_removed_privilege_is_named_by_check_and_missed_by_the_daemon(world: Wor
                     with pytest.raises(DatabaseUnavailable, match="permission denied for database"):
                         checked(world)
                     continue
-                findings = checked(world)
+                lacking = checked(world)
                 # MariaDB shows the structure of a table to users with DELETE, too.
                 if not (privilege.name == "REFERENCES" and ("DELETE", privilege.on) in tables_of_role):
-                    assert privilege in privileges_in_fixes(findings), (privilege, findings)
+                    assert privilege in privileges_in_fixes(lacking), (privilege, lacking)
                 # Only `check` needs REFERENCES, and what is optional is left out.
                 if privilege.name != "REFERENCES" and privilege.on not in world.optional:
                     assert next(refusals(world), None) is not None, privilege
         assert list(refusals(world)) == []
+    assert problems(findings) == problems(checked(world)), (
+        "the rest is about the profile, and the owner gets it as well"
+    )
 
 
 def _about(finding: Finding, tables: Collection[str]) -> bool:
     return any(finding.subject == table or finding.subject.startswith(f"{table}.") for table in tables)
 
 
+@only_where(lambda _: True, long=True, repeats=repeats_grants)
 def test_check_prints_for_a_role_without_privileges_what_grants_prints(world: World) -> None:
     with world.restricted() as role:
         printed = {privilege for privilege in granted(world) if privilege.name != "CONNECT"}
@@ -214,10 +221,7 @@ def test_check_prints_for_a_role_without_privileges_what_grants_prints(world: Wo
 # --- optional grants -----------------------------------------------------------------------------------------
 
 
-PURGING = ("protea-fail-postgresql", "protea-fail-mariadb", "vuls-fail-postgresql", "vuls-fail-mariadb")
-
-
-@only_in(*PURGING)
+@only_in("protea-fail-postgresql", "protea-fail-mariadb", repeats=("vuls-fail-postgresql", "vuls-fail-mariadb"))
 def test_purge_needs_each_of_its_privileges(world: World) -> None:
     """A missing privilege is a note without a purge schedule, and an error with a schedule."""
     purging = Workload(world.action, purge=True)
@@ -244,7 +248,7 @@ def _purged(world: World) -> str | None:
     return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
 
 
-@only_in("adhese-fail-postgresql", "adhese-fail-mariadb")
+@only_in("adhese-fail-postgresql", repeats=["adhese-fail-mariadb"])
 def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) -> None:
     decision = ManualEnd("an operator", "test-host", "because", "delete")
     with world.restricted() as role:

@@ -44,6 +44,15 @@ def world(request: pytest.FixtureRequest, databases: TemporaryDatabases) -> Iter
         yield made
 
 
+on_protea = pytest.mark.parametrize(
+    "world",
+    [pytest.param(NoetlWorld, marks=pytest.mark.thorough), ProteaWorld],
+    ids=lambda world: world.profile,
+    indirect=True,
+)
+"""With --thorough also in a log, where other tests of this file try the same code."""
+
+
 @pytest.fixture
 def noetl(databases: TemporaryDatabases) -> Iterator[World]:
     with postgresql_world(databases, NoetlWorld) as made:
@@ -74,6 +83,7 @@ def test_job_with_its_last_sign_within_the_window_is_closed(world: World, folder
     assert {evidence["reason"] for job in (lately, begun_lately) for evidence in world.audit(job)} == {"Interrupted"}
 
 
+@on_protea
 def test_job_with_its_last_sign_before_the_window_is_left_to_its_timeout(world: World, folder: Path) -> None:
     world.job(age=3 * 3600, sign=6 * MINUTE)
     world.job(age=6 * MINUTE, sign=None)
@@ -82,6 +92,7 @@ def test_job_with_its_last_sign_before_the_window_is_left_to_its_timeout(world: 
     assert world.dump() == before
 
 
+@on_protea
 def test_window_that_is_given_is_used(world: World, folder: Path) -> None:
     nearer, farther = world.job(age=3600, sign=9 * MINUTE + 30), world.job(age=3600, sign=10 * MINUTE + 1)
     assert closed_by(world, folder, "--window", "9m") == set()
@@ -89,12 +100,14 @@ def test_window_that_is_given_is_used(world: World, folder: Path) -> None:
     assert world.state(farther) is State.RUNNING
 
 
+@on_protea
 def test_window_of_the_configuration_is_used_when_none_is_given(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=9 * MINUTE)
     assert closed_by(world, folder) == set()
     assert closed_by(world, folder, REAPER_CLOSE_INTERRUPTED_WINDOW_SECONDS="10m") == {job}
 
 
+@on_protea
 def test_ended_job_is_left_alone(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     assert world.finish(job, world.session)
@@ -103,6 +116,7 @@ def test_ended_job_is_left_alone(world: World, folder: Path) -> None:
     assert world.dump() == before
 
 
+@on_protea
 def test_dry_run_lists_jobs_and_changes_nothing(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     before = world.dump()
@@ -115,6 +129,7 @@ def test_dry_run_lists_jobs_and_changes_nothing(world: World, folder: Path) -> N
     assert world.dump() == before
 
 
+@on_protea
 def test_audit_event_says_what_happened(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     document = reaper_of(world, folder).json(*CLOSE, "--listen", LISTEN)
@@ -178,6 +193,7 @@ def test_job_that_ends_meanwhile_keeps_its_own_end(world: World) -> None:
     assert world.state(job) is State.FINISHED
 
 
+@on_protea
 def test_job_that_begins_after_the_restart_is_left_alone(world: World) -> None:
     world.job(age=3600, sign=MINUTE)
     begun: list[str] = []
@@ -221,12 +237,7 @@ def test_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, fold
     assert world.state(job) is State.RUNNING
 
 
-@pytest.mark.parametrize(
-    "world",
-    [pytest.param(NoetlWorld, marks=pytest.mark.thorough), ProteaWorld],
-    ids=lambda world: world.profile,
-    indirect=True,
-)
+@on_protea
 def test_two_at_once_close_each_job_once(world: World, folder: Path) -> None:
     jobs, reaper = {world.job(age=3600, sign=MINUTE) for _ in range(10)}, reaper_of(world, folder)
     words = (*CLOSE, "--json", "--listen", "1s")
@@ -237,6 +248,7 @@ def test_two_at_once_close_each_job_once(world: World, folder: Path) -> None:
     assert {len(world.audit(job)) for job in jobs} == {1}
 
 
+@on_protea
 def test_it_waits_after_a_database_restart_until_workers_can_be_back(world: World) -> None:
     """The test's server has just been started, and workers get an hour to come back."""
     job, asked = world.job(age=3600, sign=MINUTE), list[float]()
@@ -275,11 +287,11 @@ def test_ctrl_c_while_it_waits_changes_nothing(noetl: World, folder: Path) -> No
 # --- how it is called -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", ["0s", "2d", "soon", "-5m"])
-@pytest.mark.parametrize("option", ["--window", "--listen"])
-def test_wrong_duration_is_wrong_usage(noetl: World, folder: Path, option: str, wrong: str) -> None:
-    result = reaper_of(noetl, folder)(*CLOSE, option, wrong)
-    assert result.exit_code == exit_codes.USAGE and option in result.stderr
+def test_wrong_duration_is_wrong_usage(noetl: World, folder: Path) -> None:
+    for option in ("--window", "--listen"):
+        for wrong in ("0s", "2d", "soon", "-5m"):
+            result = reaper_of(noetl, folder)(*CLOSE, option, wrong)
+            assert result.exit_code == exit_codes.USAGE and option in result.stderr, (option, wrong)
 
 
 def test_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Path) -> None:

@@ -153,6 +153,7 @@ def test_purge_deletes_what_finished_before_the_cutoff_and_nothing_else(system: 
     assert system.left() == {unfinished}
 
 
+@mostly_on("postgresql", "system")
 def test_first_known_end_counts(system: TaskSystem) -> None:
     where = {"where": [{"column": "state", "in": ["done"]}], "at": ["ended", "made"]}
     unknown = system.task(ended=None, made=40)
@@ -173,6 +174,7 @@ def test_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
     mariadb.drop_database("zero")
 
 
+@mostly_on("postgresql", "system")
 def test_running_row_is_never_deleted_whatever_the_profile_says(system: TaskSystem) -> None:
     running = system.task(state="running")
     done = system.task()
@@ -230,6 +232,7 @@ def test_epoch_column_is_compared_exactly(system: TaskSystem) -> None:
         assert system.session.one("SELECT id FROM counted") == 2
 
 
+@mostly_on("postgresql", "system")
 def test_cutoff_is_by_the_clock_of_the_database(system: TaskSystem) -> None:
     """With the process's clock, the first purge would delete nothing and the second one the younger row, too."""
     script = (
@@ -257,7 +260,10 @@ def test_cutoff_is_by_the_clock_of_the_database(system: TaskSystem) -> None:
 # --- pages and batches ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch_size", "page_size"), [(1, 1), (3, 7), (7, 7), (10, 21), (100, 1000)])
+@pytest.mark.parametrize(
+    ("batch_size", "page_size"),
+    [(3, 7), (10, 21), *(pytest.param(*sizes, marks=pytest.mark.thorough) for sizes in [(1, 1), (7, 7), (100, 1000)])],
+)
 def test_rows_are_met_once_however_the_pages_fall(system: TaskSystem, batch_size: int, page_size: int) -> None:
     """Rows with the same end are ordered by their keys; rows that may not be deleted are skipped."""
     parts = [system.task(ended=40 + number // 9) for number in range(40)]
@@ -270,6 +276,7 @@ def test_rows_are_met_once_however_the_pages_fall(system: TaskSystem, batch_size
     assert (report.purged, sum(recorder.batches), max(recorder.batches) <= batch_size) == (32, 32, True)
 
 
+@mostly_on("postgresql", "system")
 def test_oldest_rows_are_deleted_first(system: TaskSystem) -> None:
     ages = {system.task(ended=age): age for age in (50, 35, 44, 90)}
     recorder = PurgeRecorder()
@@ -277,6 +284,7 @@ def test_oldest_rows_are_deleted_first(system: TaskSystem) -> None:
     assert sorted(ages[part] for part in system.left()) == [35, 44]
 
 
+@mostly_on("postgresql", "system")
 def test_stopped_purge_ends_after_its_batch_and_the_next_one_goes_on(system: TaskSystem) -> None:
     parts = [system.task() for _ in range(30)]
     system.attach("note", *parts)
@@ -288,12 +296,14 @@ def test_stopped_purge_ends_after_its_batch_and_the_next_one_goes_on(system: Tas
     assert not system.left() | system.left("note")
 
 
+@mostly_on("postgresql", "system")
 def test_purge_that_is_stopped_before_the_first_batch_changes_nothing(system: TaskSystem) -> None:
     system.task()
     assert system.purge(should_stop=lambda: True).outcome is Outcome.STOPPED
     assert len(system.left()) == 1
 
 
+@mostly_on("postgresql", "system")
 def test_dry_run_of_a_purge_counts_and_changes_nothing(system: TaskSystem) -> None:
     system.attach("note", system.task(), system.task())
     system.task(ended=1)
@@ -484,6 +494,7 @@ def test_trigger_that_silently_keeps_a_row_keeps_all_that_belongs_to_it(empty: P
     system.session.close()
 
 
+@mostly_on("postgresql", "system")
 def test_refused_rows_are_set_aside_and_tried_again_when_they_are_due(system: TaskSystem, tmp_path: Path) -> None:
     """Also by the next process. When one of them is deleted, the others with its cause are tried at once."""
     refused = {system.task(ended=90) for _ in range(15)}
@@ -518,6 +529,7 @@ def test_refused_rows_are_set_aside_and_tried_again_when_they_are_due(system: Ta
     assert not memory.refused_jobs.load("main purge")
 
 
+@mostly_on("postgresql", "system")
 def test_purge_deletes_good_rows_behind_many_refused_ones(system: TaskSystem) -> None:
     """Whatever their order; what is refused is counted by cause."""
     maria = isinstance(system.database, MariaDBDatabase)
