@@ -157,7 +157,7 @@ def test_action_option_works_for_clear_and_for_fail(adhese: AdheseWorld, reaper:
 
 def test_unknown_action_is_answered_with_the_nearest_name(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
-    for words in (("clear", "--force"), ("fail", job, "--reason", "x")):
+    for words in (("clear", "--force"), ("fail", "--yes", job, "--reason", "x")):
         result = reaper(*words, "--action", "fial")
         assert result.exit_code == exit_codes.USAGE
         assert "Profile 'protea' has no action 'fial'; did you mean 'fail'?" in result.stderr
