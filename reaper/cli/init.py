@@ -95,6 +95,8 @@ def _systems(database: DatabaseSettings, watch: float) -> dict[str, str]:
 
 def _own_table(database: DatabaseSettings, table: str, watch: float) -> dict[str, str]:
     seen = look_at_table(database, table, watch)
+    if seen.system is not None:
+        say(f"{table} is a table of {seen.system}: without --table, reaper init writes the source of that system")
     proposal = ask_about(seen) if is_interactive() else seen.propose({})
     zone = zone_for(database, seen, proposal)
     return {proposal.name: proposal_part(proposal, ask_zone(zone, table) if is_interactive() else zone)}

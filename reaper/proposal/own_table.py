@@ -13,6 +13,7 @@ from reaper.errors import ReaperError
 from reaper.proposal.looks import Looks, first_look, second_look
 from reaper.proposal.moments import local_offset
 from reaper.proposal.propose import Proposal, Unproposable, propose
+from reaper.proposal.recognise import recognise
 from reaper.proposal.session import looking_at
 from reaper.proposal.table_names import TableNames, names_in_profiles, source_name
 from reaper.proposal.witnesses import EventRows, event_rows
@@ -26,6 +27,8 @@ class OwnTable(NamedTuple):
     name: str
     looks: Looks
     events: list[EventRows]
+    system: str | None = None
+    """The shipped profile that knows the table."""
 
     def propose(self, answers: Mapping[str, str]) -> Proposal:
         """The profile. Raises ReaperError."""
@@ -50,11 +53,13 @@ def look_at_table(database: DatabaseSettings, spelled: str, watch_seconds: float
             raise ReaperError(f"there is no table {spelled!r}{did_you_mean(spelled, names.values())}")
         looks = first_look(look.catalog, table)
         events = event_rows(look.catalog, looks, names)
+        systems, _ = recognise(look.catalog, look.connection)
     if watch_seconds and looks.rows:
         time.sleep(watch_seconds)
         with looking_at(database) as look:
             looks = second_look(look.catalog, looks)
-    return OwnTable(names[place], looks, events)
+    known = (system.name for system in systems if ".".join(place) in system.tables)
+    return OwnTable(names[place], looks, events, next(known, None))
 
 
 def zone_for(database: DatabaseSettings, seen: OwnTable, proposal: Proposal) -> ZoneOfMoments | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reaper.common.durations import format_duration
@@ -54,6 +54,9 @@ def comment(text: str, mark: str = "#") -> str:
 def line(key: str, value: Any, why: str = "", *, sure: bool = True) -> str:
     """A line with its reason above it; a guess is marked."""
     reason = [comment(why, "#" if sure else "# ?")] if why else []
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        items = [f"    {toml_value(item)}," for item in value]
+        return "\n".join((*reason, f"{toml_key(key)} = [", *items, "]"))
     return "\n".join((*reason, f"{toml_key(key)} = {toml_value(value)}"))
 
 

@@ -23,6 +23,8 @@ from tests.support.worlds.world import LATELY, new_role
 
 BROKER = {"REAPER_BROKER_URL": "redis://127.0.0.1:1/0", "REAPER_BROKER_DEADLINE_SECONDS": "0.5s"}
 """No broker answers there: whether a job of Celery's workers is alive is unknown, so it is."""
+ON_POSTGRESQL = [world for world in WORLDS if "postgresql" in world.servers]
+PROFILES = sorted({world.profile for world in ON_POSTGRESQL})
 SCHEMA, PREFIX = "tenant 7", "app_"
 AGAIN = ("chancy-app", "pgqueuer-tenant-7")
 """The sources of a second installation, in another schema and with another prefix."""
@@ -66,9 +68,9 @@ def granted(written: Written, thorough: bool) -> Iterator[Reaper]:
 
 def fill(database: PostgreSQLDatabase) -> dict[str, set[str]]:
     """Every system, with a dead job, one that lives, one that is young and one that has ended; two systems twice."""
-    dead = {name: set[str]() for name in (*shipped(), *AGAIN)}
+    dead = {name: set[str]() for name in (*PROFILES, *AGAIN)}
     # One world for each set of tables: where two profiles share them, its jobs are none of the other profile's.
-    for kind in {world.script: world for world in reversed(WORLDS) if world is not VulsWorld}.values():
+    for kind in {world.script: world for world in reversed(ON_POSTGRESQL) if world is not VulsWorld}.values():
         with kind.create(database) as world:
             dead[world.profile] = {world.stale_job()}
             world.alive_job()
@@ -91,7 +93,7 @@ def tables(name: str) -> str:
 def test_every_shipped_profile_is_recognised_once_and_again_in_another_schema_and_under_another_prefix(
     written: Written,
 ) -> None:
-    expected = {name: name for name in (*shipped(), *AGAIN)}
+    expected = {name: name for name in (*PROFILES, *AGAIN)}
     assert {name: source["profile"] for name, source in written.file["sources"].items()} == expected
     assert sorted(written.file["profiles"]) == list(AGAIN)
 
@@ -103,7 +105,7 @@ def test_what_is_written_is_a_configuration(written: Written) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [pytest.param(name, marks=[] if name in AGAIN else [pytest.mark.thorough]) for name in (*shipped(), *AGAIN)],
+    [pytest.param(name, marks=[] if name in AGAIN else [pytest.mark.thorough]) for name in (*PROFILES, *AGAIN)],
 )
 def test_source_fits_the_database_once_its_grants_are_given(granted: Reaper, source: str) -> None:
     document = granted.json("check", "--source", source, code=1 if source == "vuls" else 0)
@@ -163,3 +165,8 @@ def test_page_of_a_system_recommends_what_its_profile_suggests(name: str) -> Non
         suggested.timeout,
         suggested.stall,
     ]
+
+
+def test_table_of_a_shipped_system_is_said_to_be_one(written: Written) -> None:
+    said = written.reaper("init", "--table", "pgqueuer", "--watch", "0s").stderr
+    assert "pgqueuer is a table of pgqueuer: without --table, reaper init writes the source of that system" in said
