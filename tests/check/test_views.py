@@ -85,6 +85,69 @@ def test_commands_work_on_views(own: OwnTables, tmp_path: Path, monkeypatch: pyt
     assert granted.exit_code == 0 and "xmax" not in granted.stdout
 
 
+WITH_LOCKS = PROFILE.replace("running = {", 'parts = [{ table = "locks", match = { job = "id" } }], running = {')
+ON_VIEW = "CREATE VIEW jobs AS SELECT error, id, state, began AS started_at FROM live WHERE tenant = 1 ORDER BY tenant"
+
+
+@pytest.mark.parametrize("table", ["all_jobs", "all_locks"])
+def test_session_that_has_locked_the_row_behind_a_view_is_named(
+    empty: PostgreSQLDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """A view of a view whose names differ from the table's; another tenant has jobs with the same keys."""
+    monkeypatch.chdir(tmp_path)
+    own = OwnTables(empty)
+    own.do(*(statement.replace("JSONTYPE", "jsonb") for statement in TABLES))
+    own.do(
+        "ALTER TABLE all_jobs DROP CONSTRAINT all_jobs_pkey",
+        "ALTER TABLE all_jobs ADD UNIQUE (tenant, id)",
+        "INSERT INTO all_jobs SELECT id, 3, state, started_at - interval '1 h' FROM all_jobs WHERE tenant = 1",
+        'CREATE TABLE all_locks (no int, "job {x}" int, open bool)',
+        "INSERT INTO all_locks SELECT n, n, true FROM generate_series(1, 4) n",
+        "INSERT INTO all_locks SELECT n + 4, n, false FROM generate_series(1, 4) n",
+        "CREATE VIEW live AS SELECT tenant, id, error, state, started_at AS began, (SELECT max(no) FROM all_locks)"
+        " FROM all_jobs",
+        ON_VIEW,
+        'CREATE VIEW locks AS SELECT open, "job {x}" AS job, no FROM all_locks WHERE open',
+        BEATS,
+        ENDS,
+    )
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url})
+    reaper.configure("[sources.main]\nprofile = 'own'\n[profiles.own]\n" + WITH_LOCKS)
+    elsewhere = {"all_jobs": "tenant <> 1", "all_locks": "NOT open"}[table]
+    key, ours = {"all_jobs": ("id", "tenant = 1"), "all_locks": ('"job {x}"', "open")}[table]
+
+    def left() -> list[str]:
+        return [each["reason"] for each in reaper.json("explain", "1")["left"]]
+
+    with own.database.session() as other, own.database.session() as worker:
+        other.ask(f"SELECT 1 FROM {table} WHERE {key} = 1 AND {elsewhere} FOR UPDATE")
+        assert left() == []
+        [(pid,)] = worker.ask("SELECT pg_backend_pid()")
+        worker.ask(f"SELECT 1 FROM {table} WHERE {key} = 1 AND {ours} FOR UPDATE")
+        assert left() == ["locked"]
+        named = "a row of locks that belongs to it" if table == "all_locks" else "its row"
+        for words in (("explain", "1"), ("report",), ("fail", "--yes", "1", "--reason", "x")):
+            assert f"{named} is locked by process {pid}" in reaper(*words, COLUMNS="300").output, words
+        worker.rollback()
+
+
+def test_session_that_has_locked_a_row_behind_a_view_with_a_computed_key_is_unknown(
+    empty: PostgreSQLDatabase, tmp_path: Path
+) -> None:
+    own = OwnTables(empty)
+    own.do(*(statement.replace("JSONTYPE", "jsonb") for statement in TABLES))
+    own.do(JOBS.replace("SELECT id,", "SELECT id + 0 AS id,"), BEATS, ENDS)
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url})
+    reaper.configure("[sources.main]\nprofile = 'own'\n[profiles.own]\n" + PROFILE)
+    with own.database.session() as worker:
+        worker.ask("SELECT 1 FROM all_jobs WHERE id = 1 FOR UPDATE")
+        assert reaper("report").exit_code == 0 and reaper("explain", "1").exit_code == 0
+        refused = reaper("fail", "--yes", "1", "--reason", "x")
+        assert refused.exit_code == 1 and "its row is locked by " in refused.stderr
+        assert "process" not in refused.stderr
+        worker.rollback()
+
+
 @pytest.mark.parametrize(
     "view",
     [

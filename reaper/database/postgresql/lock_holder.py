@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import sqlstate
+from reaper.database.postgresql.view_rows import rows_behind_view
 from reaper.model import Key, LockHolder
 from reaper.profile import Related
 from reaper.sql.keys import key_parameters
@@ -38,8 +39,10 @@ _NONE = "0"
 """Its value in a row that no transaction has locked."""
 _MOST_NUMBERS = 200
 """So many rows are looked at."""
-_NOT_READABLE = ("42501", "42703")
+_DENIED, _NO_SUCH_COLUMN = "42501", "42703"
 """SQLSTATEs: a privilege is missing; there is no such column, as in a view."""
+_REFUSED_STATEMENT = "42"
+"""How the SQLSTATE begins of a missing privilege, and of types that do not fit where a column of a view is computed."""
 
 TRANSACTION_OWNER = """
     SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
@@ -91,8 +94,7 @@ def find_lock_holders(connection: Connection, tables: ProfileTables, keys: Seque
         return dict.fromkeys(keys, writer) if writer else {}
     found = dict[Key, LockHolder]()
     for place in (None, *tables.profile.jobs.parts):
-        table = tables.table(place.table) if place else tables.jobs
-        rows = _read_numbers(connection, numbers_query(tables, place), [key for key in keys if key not in found])
+        rows, table = _read_numbers(connection, tables, place, [key for key in keys if key not in found])
         owners = {number: _holder_by_number(connection, table, number) for number in dict.fromkeys(n for _, n in rows)}
         for key, number in rows:
             holder = owners[number]
@@ -105,18 +107,23 @@ def _held_longer(one: LockHolder, other: LockHolder | None) -> bool:
     return other is None or (one.held_seconds or 0.0) > (other.held_seconds or 0.0)
 
 
-def numbers_query(tables: ProfileTables, part: Related | None) -> Select[Any]:
+def numbers_query(
+    tables: ProfileTables, part: Related | None, jobs: FromClause | None = None, rows: FromClause | None = None
+) -> Select[Any]:
     """The keys of jobs, and the number of the transaction that holds, or has held, the row of each: its own row, or
     those of a part of it.
+
+    `jobs` and `rows`: those behind the views that the profile names as the tables of jobs and of the part.
     """
-    number = _system_column(tables.jobs)
-    query = select(*tables.key_text(tables.jobs), number)
+    jobs = tables.jobs if jobs is None else jobs
+    number = _system_column(jobs)
+    query = select(*tables.key_text(jobs), number)
     if part is not None:
-        row = tables.table(part.table).alias(reserved_alias("part"))
+        row = (tables.table(part.table) if rows is None else rows).alias(reserved_alias("part"))
         number = _system_column(row)
-        joined = tables.jobs.join(row, tables.belongs_to_job(part, row, tables.jobs))
-        query = select(*tables.key_text(tables.jobs), number).distinct().select_from(joined)
-    return query.where(tables.key_in_batch(tables.jobs), number != _NONE).limit(_MOST_NUMBERS)
+        joined = jobs.join(row, tables.belongs_to_job(part, row, jobs))
+        query = select(*tables.key_text(jobs), number).distinct().select_from(joined)
+    return query.where(tables.key_in_batch(jobs), number != _NONE).limit(_MOST_NUMBERS)
 
 
 def _system_column(rows: FromClause) -> ColumnElement[str]:
@@ -131,17 +138,38 @@ def _holder_by_number(connection: Connection, table: TableClause, number: str) -
     )
 
 
-def _read_numbers(connection: Connection, query: Select[Any], keys: Sequence[Key]) -> list[tuple[Key, str]]:
-    """Each key with a number; none where it cannot be read, as from a view, since it only serves a message."""
+def _read_numbers(
+    connection: Connection, tables: ProfileTables, part: Related | None, keys: Sequence[Key]
+) -> tuple[list[tuple[Key, str]], TableClause]:
+    """Each key with a number, and the table with these rows; no key where that cannot be read, since it only serves a
+    message.
+    """
+    table = tables.table(part.table) if part else tables.jobs
     if not keys:
-        return []
+        return [], table
     try:
-        with connection.begin_nested():
-            rows = connection.execute(query, key_parameters(keys)).all()
+        return _numbers(connection, numbers_query(tables, part), keys), table
     except DBAPIError as error:
-        if sqlstate(error) not in _NOT_READABLE:
+        if sqlstate(error) not in (_DENIED, _NO_SUCH_COLUMN):
             raise
-        return []
+        if sqlstate(error) == _DENIED:
+            return [], table
+    jobs = rows_behind_view(connection, tables.jobs, tables.profile.jobs.key, XMAX)
+    rows = rows_behind_view(connection, table, part.match, XMAX) if part else jobs
+    if jobs is None and rows is None:  # a view that is not of one table
+        return [], table
+    query = numbers_query(tables, part, jobs.rows if jobs else None, rows.rows if rows and part else None)
+    try:
+        return _numbers(connection, query, keys), rows.table if rows else table
+    except DBAPIError as error:
+        if not (sqlstate(error) or "").startswith(_REFUSED_STATEMENT):
+            raise
+        return [], table
+
+
+def _numbers(connection: Connection, query: Select[Any], keys: Sequence[Key]) -> list[tuple[Key, str]]:
+    with connection.begin_nested():
+        rows = connection.execute(query, key_parameters(keys)).all()
     return [(tuple(row[:-1]), row[-1]) for row in rows]
 
 
