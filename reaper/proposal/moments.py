@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -40,11 +40,6 @@ def moment_columns(looks: Looks) -> dict[str, MomentColumn]:
     """The columns with moments, by name."""
     found = (_moment_column(column, looks.rows) for column in looks.table.columns.values())
     return {column.name: column for column in found if column is not None}
-
-
-def moments_by_type(columns: Iterable[Column]) -> list[Column]:
-    """Those of a table whose rows were not read."""
-    return [column for column in columns if column.family in _DATES]
 
 
 def format_of(column: Column, values: Collection[str]) -> tuple[TimestampFormat, bool] | None:

@@ -42,7 +42,7 @@ class StateClass:
 class RunningRows:
     """What says that a job runs: these values of a column, and NULL or a value in others (`where`).
 
-    `keys` are the rows that were seen running. `other` are the other values of the column.
+    `keys` are the rows that were seen running. `classes` are the rows by every value of the column.
     """
 
     column: Column | None
