@@ -246,6 +246,8 @@ def _because(present: Judged, new: Judged) -> Iterator[str]:
         last = _moment(one.last_sign, one.witness), _moment(other.last_sign, other.witness)
         if last[0] != last[1]:
             yield f"last sign of life: {last[0]} -> {last[1]}"
+    if one.worker_lost != other.worker_lost:
+        yield f"its worker is gone: {one.worker_lost or 'not asked'} -> {other.worker_lost or 'not asked'}"
     if one.unknown != other.unknown:
         yield f"unknown: {one.unknown or 'nothing'} -> {other.unknown or 'nothing'}"
     if present.ends and new.ends and present.action != new.action:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reaper.cli import exit_codes
+from reaper.database.server_identity import database_address
+from reaper.memory.state_file import StateFile
+from reaper.memory.worker_states import WorkerStateStore
+from reaper.staleness.lost_workers import MISSING
 from tests.support.commands import AWAY, Reaper
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.sweep.test_quiet_times import around
@@ -161,3 +166,27 @@ def test_database_that_is_away_is_an_error_of_its_source(reaper: Reaper, protea:
     new = f'[sources.default]\nprofile = "protea"\n[sources.far]\nprofile = "protea"\ndatabase_url = "{AWAY}"\n'
     near, far = diff(reaper, new, code=exit_codes.AWAY)
     assert (near["differs"], far["database_away"]) == (False, True)
+
+
+def test_job_of_a_worker_that_is_gone_is_told_apart_by_what_the_daemon_has_seen(reaper: Reaper, protea: Protea) -> None:
+    """The worker `q` has no row, and the daemon has not found one for an hour."""
+    protea.connection.execute("CREATE TABLE worker (id text PRIMARY KEY, at timestamptz)")
+    job, address = protea.job(age=HOUR), database_address(protea.source().engine)
+    store = WorkerStateStore(StateFile(reaper.folder / "memory.sqlite3"))
+    store.observe(address, "default", {"q": MISSING}, time.time() - HOUR, complete=True)
+    worker = '{ table = "worker", match = { id = "queue_name" }, at = "at", gone_after = "3m" }'
+    settings = f"""
+        restart_grace = 0
+        state_dir = "{reaper.folder}"
+        [profiles.held]
+        extends = "protea"
+        alive = [{{ witness = "worker", worker = {worker} }}]
+        [sources.default]
+        profile = "held"
+    """
+    reaper.configure(settings)
+    [source] = diff(reaper, settings + 'worker_lost = "fail"\n')
+    assert source["changed"] == {"young -> stale, ended by fail": 1} and source["new"]["worker_lost"] == 1
+    [changed] = source["jobs"]
+    assert changed["job"] == job
+    assert changed["because"][0].startswith("its worker is gone: not asked -> no row in worker since 20")
