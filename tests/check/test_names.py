@@ -152,6 +152,7 @@ def test_column_is_looked_for_among_columns_of_a_type_that_its_role_can_have(dat
         "CREATE TABLE task (uid uuid PRIMARY KEY, task_idx text, operations jsonb, operation_n text, queues bool,"
         " the_queue text, workers timestamptz, worker_x uuid, attempt text, attempts_n int, most_tried date,"
         " max_attempt smallint, timeouts text, time_out interval, begun timestamptz, state text)",
+        "CREATE INDEX ON task (task_idx)",
         "CREATE TABLE worker (worker_ids jsonb, worker_id_x uuid, beat timestamptz)",
         profile=resolve("own", {"own": tomllib.loads(ROLES)}),
     )

@@ -107,7 +107,7 @@ def test_session_that_has_locked_the_row_behind_a_view_is_named(
         "CREATE VIEW live AS SELECT tenant, id, error, state, started_at AS began, (SELECT max(no) FROM all_locks)"
         " FROM all_jobs",
         ON_VIEW,
-        'CREATE VIEW locks AS SELECT open, "job {x}" AS job, no FROM all_locks WHERE open',
+        'CREATE VIEW locks AS SELECT open AS "is{open", "job {x}" AS job FROM all_locks WHERE open',
         BEATS,
         ENDS,
     )
@@ -128,6 +128,12 @@ def test_session_that_has_locked_the_row_behind_a_view_is_named(
         named = "a row of locks that belongs to it" if table == "all_locks" else "its row"
         for words in (("explain", "1"), ("report",), ("fail", "--yes", "1", "--reason", "x")):
             assert f"{named} is locked by process {pid}" in reaper(*words, COLUMNS="300").output, words
+        worker.rollback()
+        other.rollback()
+        worker.do("SAVEPOINT before")
+        worker.ask(f"SELECT 1 FROM {table} WHERE {key} = 1 AND {ours} FOR UPDATE")
+        worker.do("RELEASE before")
+        assert left() == ["locked"], "the number is that of the savepoint, which is over"
         worker.rollback()
 
 

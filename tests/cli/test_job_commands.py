@@ -63,6 +63,7 @@ def test_json_document_of_a_sweep_has_the_report_and_names_jobs_by_plain_strings
     assert source["census"] | {"oldest_started_epoch": 0, "most_overdue": 0} == {
         "running": 2, "past_timeout": 2, "spared": 1, "stale": 1, "oldest_started_epoch": 0, "most_overdue": 0,
         "without_start": 0, "start_unknown": 0, "refused": 0, "vanished": [], "kept": 0,
+        "worker_lost": 0, "lost_young": 0, "workers_gone": 0,
     }  # fmt: skip
     assert [job["key"] for job in source["reaped_jobs"]] == [stale]
     assert [job["key"] for job in source["newly_spared"]] == [alive]

@@ -55,10 +55,10 @@ class RowsBehindView:
 def rows_behind_view(
     connection: Connection, view: TableClause, by: Collection[str], mark: str
 ) -> RowsBehindView | None:
-    """None for a table, for a view that cannot be updated, and for one in which a column of `by` is computed.
+    """None for a table, and for a view that cannot be updated.
 
-    `by`: columns by which rows are looked for. The table may have rows with equal ones that are not in the view, so the
-    view's other columns have to be equal, too.
+    `by`: columns by which rows are looked for; none is found where one of them is computed. The table may have rows
+    with equal ones that are not in the view, so the view's other columns have to be equal, too.
     """
     behind = _behind(connection, view)
     if behind is None:
@@ -69,8 +69,6 @@ def rows_behind_view(
             break
         found, columns = behind
         names = {name: columns[original] for name, original in names.items() if original in columns}
-    if not names.keys() >= set(by):
-        return None
     types = {own.name: own.type for own in view.c}
     here = {name: column(original, types.get(name), _selectable=found) for name, original in names.items()}
     results: list[ColumnElement[Any]] = [
@@ -99,7 +97,7 @@ def _behind(connection: Connection, view: TableClause) -> tuple[TableClause, Map
     [origin] = origins
     ours, theirs = _columns(connection, row.oid), _columns(connection, origin)
     place = connection.execute(text(_TABLE), {"oid": origin}).one()
-    columns = {ours[number]: theirs[original] for number, _, original in results if number in ours}
+    columns = {ours[number]: theirs[original] for number, _, original in results}
     return table(place.relname, schema=place.nspname), columns
 
 
