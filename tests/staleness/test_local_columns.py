@@ -109,6 +109,7 @@ def test_sweep_ends_nothing_by_columns_that_the_server_fills_in_another_zone(sho
         "jobs.heartbeat_at",
     ]
     assert shop.zone in report.unknown_moments[0]
+    assert tasks.sweep(tasks.source(shop.profile(time="naive", alive=[]))).reaped == 0, "by the start alone"
     metrics = Metrics()
     metrics.set_sources([report.source], 60)
     metrics.swept(report)

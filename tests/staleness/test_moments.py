@@ -197,7 +197,7 @@ def test_number_that_means_none_is_no_start(tasks: Tasks, kind: str, unit: int, 
 WHERE: dict[str, dict[str, Any]] = {
     "sign": {"alive": [{"witness": "heartbeat", "column": "tick"}]},
     "deadline": {"alive": [{"witness": "lease", "deadline": "tick"}]},
-    "start": {"jobs": {"started": ["tick"]}, "alive": []},
+    "start": {"jobs": {"started": ["tick"]}, "alive": [{"witness": "heartbeat", "column": "beat"}]},
     "event": {"alive": [{"witness": "log", "events": {"table": "ticks", "job": "task_id", "at": "tick"}}]},
     "events": {"alive": [{"witness": "log", "events": {"table": "ticks", "job": "task_id", "at": ["tick", "more"]}}]},
     "child": {"alive": [{"witness": "children", "children": {"parent": "tries", "at": "tick"}}]},
@@ -280,7 +280,8 @@ def test_milliseconds_in_a_column_of_seconds_are_unknown_too(tasks: Tasks) -> No
     ticking = Ticking(tasks, "epoch s")
     ticking.fill()
     seen_as_unknown(ticking, "sign")
-    seen_as_unknown(ticking, "start")
+    one = seen_as_unknown(ticking, "start")
+    assert tasks.sweep(ticking.source("start", "epoch s")).unknown_moments == (one.unknown,)
 
 
 @mostly_on("postgresql")
