@@ -116,6 +116,11 @@ class Thresholds:
         """The shortest stall window of any kind."""
         return min([self.stall.seconds, *(kind.stall.seconds for kind in self.kinds.values() if kind.stall)])
 
+    @property
+    def longest_stall_seconds(self) -> float:
+        """The longest stall window of any kind."""
+        return max([self.stall.seconds, *(kind.stall.seconds for kind in self.kinds.values() if kind.stall)])
+
     def at_least(self, timeout: Threshold, stall: Threshold) -> Thresholds:
         """These for every job, but for kinds and rows whose own limits are longer: those hold."""
         kinds = {

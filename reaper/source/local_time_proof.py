@@ -3,7 +3,8 @@
 A sign that is written is of now: in UTC it lies beside the database's clock. Where the newest signs of three jobs have
 moved since the look before, and all lie beside the same offset from the clock that is not zero, the column is in local
 time. One job, such as one with a damaged row, proves nothing; and a sign that is only old lies before the look before.
-What children have in a column are signs of their parents: of three parents, one child each is enough.
+What children have in a column are signs of their parents: of three parents, one child each is enough. Leases are of
+moments to come, and are looked at in another way (`reaper.source.lease_zones`).
 
 A first look cannot see what moves, and a sweep would end the living before the second one. So the signs of three jobs
 beside one such offset are a doubt about the column, which lasts until the second look.
@@ -22,6 +23,8 @@ from reaper.model import Key
 from reaper.profile import Children, Profile
 from reaper.profile.column_usage import columns_set_to_now
 from reaper.profile.columns import TableColumn
+from reaper.source import lease_zones
+from reaper.source.lease_zones import LeaseLook
 from reaper.source.statements import SourceStatements
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
@@ -49,6 +52,7 @@ class LocalLook:
 
     at: float
     signs: Mapping[TableColumn, Mapping[Key, float]]
+    leases: LeaseLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,21 @@ def compare(before: LocalLook, now: LocalLook) -> LocalProof:
 
 
 def known_after(before: LocalLook | None, now: LocalLook, known: Mapping[str, str]) -> dict[str, str]:
-    """What is known of columns after a look, by their names: offsets that are proven, or in doubt after a first look.
+    """What is known of columns after a look, by their names: offsets that are proven, or in doubt after a first look;
+    and what is known of leases.
 
     `known`: what was known before it.
     """
+    leases = lease_zones.lease_states(before.leases if before else None, now.leases, known)
+    return leases | _offsets_after(before, now, {name: it for name, it in known.items() if not is_of_leases(it)})
+
+
+def is_of_leases(state: str) -> bool:
+    """What is known of a column is about leases in it."""
+    return state in (lease_zones.IN_UTC, lease_zones.LOCAL, lease_zones.DOUBT)
+
+
+def _offsets_after(before: LocalLook | None, now: LocalLook, known: Mapping[str, str]) -> dict[str, str]:
     proven = {name: offset for name, offset in known.items() if not offset.endswith(DOUBT)}
     if before is None:
         doubts = {".".join(column): offset_text(offset) + DOUBT for column, offset in _doubts(now)}
@@ -102,9 +117,16 @@ def offset_text(seconds: int) -> str:
     return f"{'-' if seconds < 0 else '+'}{hours:02}:{minutes:02}"
 
 
-def describe_offset(column: TableColumn, offset: str) -> str:
-    """Why the moments of a column are unknown. `offset`: as it is kept, a doubt with DOUBT at its end."""
+def why_unknown(column: TableColumn, state: str) -> str | None:
+    """Why the moments of a column are unknown, by what is kept of it; None where that says that they are known."""
+    if state == lease_zones.IN_UTC:
+        return None
     name = ".".join(column)
+    return lease_zones.describe_lease_zone(name, state) if is_of_leases(state) else _describe_offset(name, state)
+
+
+def _describe_offset(name: str, offset: str) -> str:
+    """`offset`: a doubt has DOUBT at its end."""
     if offset.endswith(DOUBT):
         return (
             f"{name} may not be in UTC: the newest signs of life of several jobs are {offset.removesuffix(DOUBT)} away "
@@ -129,7 +151,9 @@ def _is_telling(sign: float, before: float, now: float) -> bool:
     return _offset(distance) == 0 or sign < before - APART_SECONDS or sign > now + APART_SECONDS
 
 
-def look(statements: SourceStatements, connection: Connection, context: EvaluationContext) -> LocalLook:
+def look(
+    statements: SourceStatements, connection: Connection, context: EvaluationContext, before: LocalLook | None
+) -> LocalLook:
     """Inside a transaction. Raises DBAPIError."""
     columns, signs = statements.rule_parameters.columns_without_zone, dict[TableColumn, Mapping[Key, float]]()
     width = len(statements.profile.jobs.key)
@@ -142,16 +166,15 @@ def look(statements: SourceStatements, connection: Connection, context: Evaluati
             # The reaper writes in UTC, as its profile says: that tells nothing of what workers write.
             found = {key: sign for key, sign in found.items() if _offset(sign - now)}
         signs[column] = {**signs.get(column, {}), **found}
-    return LocalLook(now, signs)
+    leases = lease_zones.look_at_leases(statements, connection, context, before.leases if before else None)
+    return LocalLook(now, signs, leases)
 
 
 def witnesses_looked_at(profile: Profile, columns: tuple[TableColumn, ...]) -> Iterator[tuple[int, TableColumn]]:
     """The numbers of the witnesses that have one of these columns, with that column."""
     for number, witness in enumerate(profile.alive):
-        if witness.column or witness.children or (witness.rows and len(witness.rows.at) == 1):
-            for column in columns_of_witness(profile, witness):
-                if column in columns:
-                    yield number, column
+        if not witness.deadline:
+            yield from ((number, column) for column in columns_of_witness(profile, witness) if column in columns)
 
 
 def _is_written_by_reaper(profile: Profile, number: int, column: str) -> bool:
@@ -169,7 +192,7 @@ def newest_signs_query(rule: Rule, number: int, column: str) -> Select[Any]:
         of_jobs = _newest_of_children(rule, witness.children, column)
     else:
         jobs = _running(rule) if witness.rows else tables.jobs
-        sign = rule.newest_as_written(witness, jobs)
+        sign = rule.newest_as_written(witness, column, jobs)
         running = [] if witness.rows else [tables.search_condition(jobs), tables.running(jobs)]
         of_jobs = select(*tables.key_text(jobs), sql.epoch(sign).label("sign")).where(*running)
     signs = of_jobs.subquery(reserved_alias("signs"))

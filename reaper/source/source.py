@@ -37,7 +37,7 @@ from reaper.source.interrupted_jobs import Restart, interrupted_predicate
 from reaper.source.job_lookup import JobLookup
 from reaper.source.kept_jobs import JobHolds
 from reaper.source.local_time_columns import local_columns
-from reaper.source.local_time_proof import APART_SECONDS, LocalLook, describe_offset, known_after, look
+from reaper.source.local_time_proof import APART_SECONDS, LocalLook, known_after, look, why_unknown
 from reaper.source.name_spelling_decision import SpellingDecision, read_spelling
 from reaper.source.other_units import columns_in_other_unit
 from reaper.source.post_transition_state import PostTransition
@@ -278,7 +278,8 @@ class Source(DatabaseAccess):
             return certain
         known = self._offsets(store) if offsets is None else offsets
         shown = {column: known[".".join(column)] for column in columns if ".".join(column) in known}
-        return certain | {column: describe_offset(column, offset) for column, offset in shown.items()}
+        reasons = {column: why_unknown(column, state) for column, state in shown.items()}
+        return certain | {column: why for column, why in reasons.items() if why is not None}
 
     def look_for_other_units(
         self, connection: Connection, context: EvaluationContext, *, at_most: float = math.inf
@@ -312,7 +313,7 @@ class Source(DatabaseAccess):
         if before is not None and context.now.timestamp() - before.at < APART_SECONDS:
             return context, before
         with self.transaction(connection, read_only=True, at_most=at_most):
-            now = look(self.statements, connection, context)
+            now = look(self.statements, connection, context, before)
         if (store := self.options.local_columns) is None:
             return context, now
         offsets = known_after(before, now, self._offsets(store))

@@ -14,6 +14,7 @@ from reaper.source import Source
 from reaper.source.evidence import evidence_query
 from reaper.source.first_seen import without_start_query
 from reaper.source.future_signs import future_states_query
+from reaper.source.lease_zones import lease_ends_query, leases_looked_at
 from reaper.source.local_time_proof import newest_signs_query, witnesses_looked_at
 from reaper.source.other_units import job_in_other_unit_query
 from reaper.source.post_transition_state import clock_query, leaves_row, snapshot_query, state_query
@@ -50,6 +51,9 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
         yield writer.query(
             f"local_{number}_{column[1]}", purpose, server.read_locks, newest_signs_query, number, column[1]
         )
+    for number, column in leases_looked_at(source.profile, columns_without_zone(source.profile)):
+        purpose = f"At most once in a minute: reads whether {'.'.join(column)}, which has no time zone, is in UTC."
+        yield writer.query(f"lease_{number}_{column[1]}", purpose, server.read_locks, lease_ends_query, number)
     for column in columns_of_numbers(source.profile):
         purpose = f"At most once in a minute: reads whether {'.'.join(column)} has numbers in another unit."
         name = f"other_unit_{'_'.join(column)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from reaper.liveness import LivenessReport
@@ -46,6 +47,11 @@ GONE_CUTOFF = "reaper_gone_cutoff"
 
 UNKNOWN_MOMENTS = "reaper_unknown_moments_{}"
 """Why the moments of a column are unknown, by its number among those without a zone; NULL where they are not."""
+
+LEASE_OVER = "reaper_lease_over"
+"""A lease that ended before, as it is read, was over in every zone for the longest stall window."""
+_WESTERNMOST_SECONDS = 12 * 3600.0
+"""In no zone is a moment later than so long after the same time of day in UTC."""
 
 REAPERS = "reaper_wrote_{}"
 """What the reaper wrote to the rows of a witness, by the number of that witness."""
@@ -98,8 +104,10 @@ class RuleParameters:
 
     def _moments(self, context: EvaluationContext, previous: EvaluationContext | None) -> dict[str, Any]:
         timeout, cutoff = self.thresholds.timeout.seconds, context.cutoff
+        silent = cutoff_of(context.spans, self.thresholds.longest_stall_seconds).at
         return {
             NOW: context.now,
+            LEASE_OVER: _earlier(silent, _WESTERNMOST_SECONDS),
             LATEST: context.seconds_ago(-AHEAD_SECONDS),
             PREVIOUS_NOW: previous.now if previous else DISTANT_PAST,
             STARTED_BEFORE: context.seconds_ago(timeout),
@@ -126,3 +134,7 @@ class RuleParameters:
             UNRELIABLE: reasons,
             UNRELIABLE_QUEUE: next((why for queue, why in reasons.items() if queue in possible), None),
         }
+
+
+def _earlier(moment: datetime, seconds: float) -> datetime:
+    return DISTANT_PAST if moment == DISTANT_PAST else moment - timedelta(seconds=seconds)

@@ -315,11 +315,15 @@ class Rule:
         """The newest sign of each witness of the profile, or of these, as it counts; NULL where there is none."""
         return [self._signs.newest(witness, jobs) for witness in (self._witnesses if witnesses is None else witnesses)]
 
-    def newest_as_written(self, witness: Witness, jobs: FromClause) -> Element:
-        """The newest sign of a witness as it is stored, in the future or not; NULL without one."""
+    def newest_as_written(self, witness: Witness, column: str, jobs: FromClause) -> Element:
+        """The newest sign in this column of a witness as it is stored, in the future or not; NULL without one."""
         signs = self._written_signs.of(witness, jobs)
         if signs.rows is None:
             return signs.at
+        if witness.rows is not None and len(witness.rows.at) > 1:
+            assert signs.table is not None
+            at = self.tables.instant(witness.rows.table, signs.table, column)
+            return signs.rows.with_only_columns(func.max(at)).scalar_subquery()
         return sql.to_instant(signs.rows.with_only_columns(func.max(signs.at)).scalar_subquery(), signs.time)
 
     def newest_signs_until_now(self, jobs: FromClause, witnesses: Sequence[Witness]) -> list[Element]:

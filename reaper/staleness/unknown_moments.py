@@ -154,8 +154,12 @@ class UnknownMoments:
         rows = self._signs.of(witness, jobs).rows
         if rows is not None:
             return rows.exists()
-        name = witness.column or witness.deadline or ""
-        return self._tables.instant(self._tables.profile.jobs.table, jobs, name).is_not(None)
+        at = self._tables.instant(self._tables.profile.jobs.table, jobs, witness.column or witness.deadline or "")
+        limits = self._tables.profile.limits
+        if witness.deadline is None or (limits is not None and limits.stall is not None):
+            return at.is_not(None)
+        # A moment without a zone is over everywhere once it is over in the westernmost one.
+        return and_(at.is_not(None), at >= sql.instant_parameter(parameters.LEASE_OVER))
 
     def _start_in_other_unit(self, name: str, jobs: FromClause) -> ColumnElement[bool]:
         return self._is_in_other_unit(self._tables.profile.jobs.table, name, self._tables.job_column(jobs, name))

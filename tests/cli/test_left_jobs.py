@@ -44,6 +44,11 @@ class Place:
     session: Session
     reaper: Reaper
 
+    @property
+    def moment(self) -> str:
+        """The type of moments without a zone."""
+        return "timestamp" if "postgresql" in self.database.url else "datetime(6)"
+
     def job(self, number: int, hours: float = 9) -> None:
         self.session.do(f"INSERT INTO jobs VALUES (%s, 'started', {self.database.naive_ago})", number, hours * 3600)
         for lock in ("a", "b", "none"):
@@ -143,8 +148,7 @@ def test_jobs_whose_signs_may_be_in_local_time_are_left_by_a_single_sweep_and_ch
     place: Place,
 ) -> None:
     """No command has a second look, which would show whether the signs move."""
-    moment = "timestamp" if "postgresql" in place.database.url else "datetime(6)"
-    place.session.do(f"ALTER TABLE jobs ADD beat {moment}")
+    place.session.do(f"ALTER TABLE jobs ADD beat {place.moment}")
     for number in (1, 2, 3):
         place.session.do(
             f"INSERT INTO jobs VALUES (%s, 'started', {place.database.naive_ago}, {place.database.naive_ago})",
@@ -163,6 +167,23 @@ def test_jobs_whose_signs_may_be_in_local_time_are_left_by_a_single_sweep_and_ch
     place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
     assert "may not be in UTC" not in place.reaper("check").stdout
     assert "Reaped 3 stale job(s)." in place.reaper("sweep", "--yes").stdout
+
+
+@mostly_on("postgresql", "place")
+def test_lease_that_may_be_in_local_time_is_left_by_a_single_sweep_and_check_says_what_to_write(place: Place) -> None:
+    place.session.do(f"ALTER TABLE jobs ADD until {place.moment}")
+    ago = place.database.naive_ago
+    place.session.do(f"INSERT INTO jobs VALUES (1, 'started', {ago}, {ago})", 9 * 3600, 5 * 3600 - 300)
+    witness = 'alive = [{ witness = "lease", deadline = "until" }]'
+    place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = "naive"\n{witness}'))
+    found = place.reaper("check", COLUMNS="400").stdout
+    assert "warning: jobs.until: may not be in UTC: leases in it ended long ago" in found
+    assert 'Say it in the profile, such as times."jobs.until" = { naive = ' in found
+    for options in (["--dry-run"], []):
+        assert "jobs.until may not be in UTC" in place.reaper("sweep", *options).stdout
+    assert set(place.states().values()) == {"started"}
+    place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
+    assert "Reaped 1 stale job(s)." in place.reaper("sweep").stdout
 
 
 @mostly_on("postgresql", "place")

@@ -31,7 +31,7 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from tests.support.checks import STALL, connected, problems
 from tests.support.tasks import Tasks, mapped, tasks_in
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 STALE, SPARED, YOUNG = Verdict.STALE, Verdict.SPARED, Verdict.YOUNG
 ZONES = {"postgresql": "America/New_York", "mariadb": "-05:00"}
@@ -215,6 +215,12 @@ class Local:
         row = "INSERT INTO task (id, kind, state, tries, due) VALUES (%s, 'embed', 'over', %s, %s)"
         self.tasks.session.do(row, number, parent, due)
 
+    def lease(self, number: int, zone: str | None, *, left: float = 300, hours: float = 9) -> None:
+        """A task that is so many hours old in UTC, whose lease ends in `left` seconds by the clock of a zone."""
+        self.put(number, hours=hours, beat=None)
+        end = (self.tasks.now() + timedelta(seconds=left)).astimezone(ZoneInfo(zone or "UTC")).replace(tzinfo=None)
+        self.tasks.session.do("UPDATE task SET due = %s WHERE id = %s", None if zone is None else end, number)
+
     def source(self, **changes: Any) -> Source:
         source = self.tasks.source(mapped(**{"time": "naive", "alive": WITNESSES, **changes}))
         source.options = replace(source.options, local_columns=LocalColumnStore(self.file))
@@ -227,7 +233,12 @@ class Local:
                 column: {key: sign - seconds * moved for key, sign in signs.items()}
                 for column, signs in before.signs.items()
             }
-            self.memory.local_look = LocalLook(before.at - seconds, earlier)
+            ends = {
+                column: {key: end - seconds * moved for key, end in of_jobs.items()}
+                for column, of_jobs in before.leases.ends.items()
+            }
+            leases = replace(before.leases, at=before.at - seconds, ends=ends)
+            self.memory.local_look = LocalLook(before.at - seconds, earlier, leases)
         self.memory.next_future_look = 0
         report = self.tasks.sweep(self.source(**changes), memory=self.memory)
         assert (report.error, report.future_signs_trouble) == (None, None)
@@ -301,6 +312,94 @@ def test_signs_in_a_log_prove_it_too_and_only_for_their_column(local: Local) -> 
     local.look()
     [why] = local.look().unknown_moments
     assert why.startswith("beat_log.at is not in UTC: ") and "+05:30 away" in why
+
+
+LEASE = [{"witness": "lease", "deadline": "due"}]
+
+
+def test_leases_that_are_renewed_to_moments_in_the_past_prove_local_time(local: Local) -> None:
+    """Their length is not known, so that no offset shows. Until two looks have shown it, the living are left alone."""
+    for number in (1, 2, 3):
+        local.lease(number, local.zone)
+    local.lease(4, None)
+    report = local.look(alive=LEASE)
+    [why] = report.unknown_moments
+    assert why.startswith("task.due may not be in UTC: leases in it ended long ago")
+    assert report.reaped == 1 and local.tasks.states() == {**dict.fromkeys("123", "working"), "4": "dead"}
+    [why] = local.look(alive=LEASE).unknown_moments
+    assert why.startswith("task.due is not in UTC: leases of several jobs have been renewed")
+    source = local.source(alive=LEASE)
+    verdicts = local.tasks.verdicts(source)
+    assert {verdicts[key] for key in "123"} == {SPARED}
+    assert local.tasks.explained("1", source=source)["1"].unknown == why
+    said = local.source(alive=LEASE, times={"task.due": {"naive": local.zone}})
+    assert local.tasks.verdicts(said)["1"] is SPARED and local.tasks.explained("1", source=said)["1"].unknown is None
+    assert local.look(alive=LEASE, moved=False).reaped == 0, "it stays proven"
+    # A lease that has been over for twelve hours is over in every zone.
+    for number, left in ((1, -11.9), (2, -12.1), (3, -12.6)):
+        local.tasks.session.do("DELETE FROM task WHERE id = %s", number)
+        local.lease(number, "UTC", left=left * 3600, hours=20)
+    assert local.tasks.verdicts(source) == {"1": SPARED, "2": SPARED, "3": STALE, "4": Verdict.ENDED}
+    assert local.look(alive=LEASE, moved=False).reaped == 1
+
+
+def test_leases_of_three_jobs_that_have_not_ended_show_utc(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.lease(number, "UTC")
+    local.lease(4, "UTC", left=-5 * 3600)
+    report = local.look(alive=LEASE)
+    assert (report.unknown_moments, report.reaped) == ((), 1)
+    local.tasks.session.do("UPDATE task SET state = 'over'")
+    local.lease(5, "UTC", left=-5 * 3600)
+    assert local.look(alive=LEASE).reaped == 1, "it is remembered"
+    assert local.tasks.explained("5", source=local.source(alive=LEASE))["5"].unknown is None
+
+
+@mostly_on("postgresql", "local")
+def test_one_lease_that_has_not_ended_or_two_show_nothing_and_three_one_after_the_other_do(local: Local) -> None:
+    local.lease(1, local.zone)
+    for number in (2, 3):
+        local.lease(number, "UTC")
+    for _ in range(2):
+        report = local.look(alive=LEASE)
+        [why] = report.unknown_moments
+        assert report.reaped == 0 and why.startswith("task.due may not be in UTC")
+    local.tasks.session.do("UPDATE task SET state = 'over' WHERE id = 2")
+    local.lease(4, "UTC")
+    report = local.look(alive=LEASE)
+    assert (report.reaped, report.unknown_moments) == (1, ())
+
+
+@mostly_on("postgresql", "local")
+def test_column_of_leases_in_local_time_is_known_again_once_three_are_renewed_to_moments_that_are_to_come(
+    local: Local,
+) -> None:
+    for number in (1, 2, 3):
+        local.lease(number, local.zone)
+    local.look(alive=LEASE)
+    assert len(local.look(alive=LEASE).unknown_moments) == 1
+    local.tasks.session.do("UPDATE task SET state = 'over'")
+    for number in (4, 5, 6):
+        local.lease(number, "UTC")
+    assert len(local.look(alive=LEASE).unknown_moments) == 1
+    assert local.look(alive=LEASE).unknown_moments == ()
+
+
+@mostly_on("postgresql", "local")
+def test_each_column_of_an_event_table_with_several_is_proven_by_itself(local: Local) -> None:
+    moment = "datetime(6)" if local.tasks.mariadb else "timestamp"
+    local.tasks.session.do(f"ALTER TABLE beat_log ADD seen {moment} NULL")
+    for number in (1, 2, 3):
+        local.put(number, hours=9, beat=None, log=None)
+        old, seen = local.tasks.now() - timedelta(hours=9.1), local.tasks.now().astimezone(ZoneInfo(local.zone))
+        row = old.replace(tzinfo=None), seen.replace(tzinfo=None)
+        local.tasks.session.do("INSERT INTO beat_log VALUES (%s, %s, %s)", number, *row)
+    log = [{"witness": "log", "events": {"table": "beat_log", "job": "task_id", "at": ["at", "seen"]}}]
+    report = local.look(alive=log)
+    assert report.reaped == 0 and "beat_log.seen may not be in UTC" in " ".join(report.unknown_moments)
+    [why] = local.look(alive=log).unknown_moments
+    assert why.startswith("beat_log.seen is not in UTC")
+    assert {each.verdict for each in local.tasks.explained(*"123", source=local.source(alive=log)).values()} == {SPARED}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
