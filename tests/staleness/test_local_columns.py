@@ -326,6 +326,8 @@ def test_leases_that_are_renewed_to_moments_in_the_past_prove_local_time(local: 
     [why] = report.unknown_moments
     assert why.startswith("task.due may not be in UTC: leases in it ended long ago")
     assert report.reaped == 1 and local.tasks.states() == {**dict.fromkeys("123", "working"), "4": "dead"}
+    [why] = local.look(alive=LEASE, moved=False).unknown_moments
+    assert why.startswith("task.due may not be in UTC"), "leases that stand still prove nothing"
     [why] = local.look(alive=LEASE).unknown_moments
     assert why.startswith("task.due is not in UTC: leases of several jobs have been renewed")
     source = local.source(alive=LEASE)
