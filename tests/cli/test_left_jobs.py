@@ -180,10 +180,10 @@ def test_lease_that_may_be_in_local_time_is_left_by_a_single_sweep_and_check_say
     assert "warning: jobs.until: may not be in UTC: leases in it ended long ago" in found
     assert 'Say it in the profile, such as times."jobs.until" = { naive = ' in found
     for options in (["--dry-run"], []):
-        assert "jobs.until may not be in UTC" in place.reaper("sweep", *options).stdout
+        assert "jobs.until may not be in UTC" in place.reaper("sweep", "--yes", *options).stdout
     assert set(place.states().values()) == {"started"}
     place.reaper.configure(PROFILE.replace('time = { naive = "UTC" }', f'time = {{ naive = "UTC" }}\n{witness}'))
-    assert "Reaped 1 stale job(s)." in place.reaper("sweep").stdout
+    assert "Reaped 1 stale job(s)." in place.reaper("sweep", "--yes").stdout
 
 
 @mostly_on("postgresql", "place")
