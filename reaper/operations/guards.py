@@ -8,7 +8,7 @@
 | observe | everything that ends, revokes or deletes | `while_observed` |
 
 The question is the guard of commands alone: `reaper.cli.sweep`, `reaper.cli.clear`, `reaper.cli.cleanup`,
-`reaper.cli.reset`, `reaper.cli.purge` and `reaper.cli.close_interrupted` ask it. How a halt is seen:
+`reaper.cli.reset`, `reaper.cli.purge`, `reaper.cli.fail` and `reaper.cli.close_interrupted` ask it. How a halt is seen:
 `reaper.operations.halt_reading`.
 """
 
