@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from sqlalchemy import Connection, TableClause
@@ -171,7 +172,11 @@ class Source(DatabaseAccess):
         """Whether two batches may need the same log, or the same rows that belong to their jobs."""
         self.survey = Survey(self.statements)
         self.lookup = JobLookup(
-            self.statements, self.options.action, self.options.worker_lost_action, self.requeues_used_up
+            self.statements,
+            self.options.action,
+            self.options.worker_lost_action,
+            # Not a method of this source: the look-up would hold it, and its sessions, when it is dropped.
+            partial(_requeues_used_up, self.options.requeue_limit, self._place),
         )
         self.post_transition = PostTransition(self.statements)
         lost = profile.with_start_lost() if self.options.start_lost != "off" else None
@@ -559,8 +564,7 @@ class Source(DatabaseAccess):
 
     def requeues_used_up(self) -> frozenset[str]:
         """The names of the jobs that sweeps fail instead of starting them again, as they have done that too often."""
-        limit = self.options.requeue_limit
-        return frozenset() if limit is None else limit.used_up(*self._place)
+        return _requeues_used_up(self.options.requeue_limit, self._place)
 
     def count_requeues(self, context: EvaluationContext, requeued: Iterable[Key], failed: Collection[Key]) -> None:
         """Jobs that a sweep has started again, and those that it has failed for that. Call it after the commit.
@@ -604,6 +608,10 @@ class Source(DatabaseAccess):
 
     def lease(self, ttl_seconds: float) -> Lease:
         return Lease(self.engine, lambda: self.tables, ttl_seconds)
+
+
+def _requeues_used_up(limit: RequeueLimit | None, place: tuple[str, str]) -> frozenset[str]:
+    return frozenset() if limit is None else limit.used_up(*place)
 
 
 def _predicate(reason: Reason, restart: Restart | None) -> Predicate:

@@ -47,7 +47,8 @@ def test_reset_without_a_terminal_needs_the_name_and_says_so_in_one_line(reaper:
     before = protea.dump()
     result = reaper("reset", "--source", "main")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr == "reaper: standard input is not a terminal: use --yes, or --dry-run to look\n"
+    passes = "use --yes to reset without a question, or --dry-run to look"
+    assert result.stderr == f"reaper: standard input is not a terminal: {passes}\n"
     assert protea.dump() == before
 
 

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 from tests.support.worlds.adhese import AdheseWorld
 from tests.support.worlds.database import Database, Session
 from tests.support.worlds.servers import database_on
-from tests.support.worlds.world import State
+from tests.support.worlds.world import OLD, SILENT, State
 
 PROMPT_SECONDS = 2.0
 
@@ -93,7 +93,8 @@ def test_operator_completes_and_deletes_named_jobs_while_halted(
 ) -> None:
     """Halt, mend, restart: the document's recipe. The named job is ended, and nothing else."""
     with daemon_of(tmp_path, database) as daemon:
-        closed, deleted, left = (jobs.stale_job() for _ in range(3))
+        # Three signs of life beside one offset of a zone would be taken for local times at first.
+        closed, deleted, left = jobs.stale_job(), jobs.stale_job(), jobs.job(age=OLD, sign=SILENT + 420)
         given = {"REAPER_DATABASE_URL": database.url, "REAPER_PROFILE": "adhese"}
         reaper = Reaper(tmp_path, {**given, "REAPER_HTTP_PORT": str(daemon.port)})
         for job, action in ((closed, "complete"), (deleted, "delete")):

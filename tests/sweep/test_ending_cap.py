@@ -138,7 +138,7 @@ def test_command_counts_with_the_daemon_of_its_state_directory(protea: Protea, t
         tmp_path, {"REAPER_DATABASE_URL": database, "REAPER_STATE_DIR": str(tmp_path), "REAPER_MOST": "10 in 10m"}
     )
     jobs = [protea.stale() for _ in range(3)]
-    for arguments in (["sweep"], ["clear", "--yes"], ["cleanup", "--older-than-minutes", "60", "--yes"]):
+    for arguments in (["sweep", "--yes"], ["clear", "--yes"], ["cleanup", "--older-than-minutes", "60", "--yes"]):
         result = reaper(*arguments)
         assert result.exit_code == exit_codes.FAILED and "Held by the cap: 3 stale job(s) and 8" in result.output
     assert "The cap would hold this sweep: 3 stale job(s) and 8" in reaper("sweep", "--dry-run").output

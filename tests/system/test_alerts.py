@@ -275,7 +275,7 @@ STEERING = [line for line in typed(RUNBOOK.read_text()) if re.match(r"reaper (st
 
 
 def words_of(line: str, job: str) -> list[str]:
-    values = {"$SOURCE": "default", "$JOB": job}
+    values = {"$SOURCE": "default", "$JOB": job, "$NUMBER": "1"}
     return [values.get(word, word) for word in shlex.split(line)[1:]]
 
 
