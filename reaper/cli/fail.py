@@ -7,7 +7,7 @@ import socket
 import click
 
 from reaper.cli import exit_codes, output
-from reaper.cli.invocation import ended_by, is_interactive, not_asked, operator_name, refuse_usage, require_action
+from reaper.cli.invocation import ended_by, is_interactive, operator_name, require_action
 from reaper.cli.job_command import JobCommand
 from reaper.cli.options import (
     action_option,
@@ -53,10 +53,10 @@ def command(
 ) -> int:
     """End one running job by hand, whatever its signs of life.
 
-    On a terminal it shows whether the job looks alive, and asks; elsewhere it needs --yes. Uses the lock and writes the
-    audit event of a sweep, with error code ManualTimeout. Exit status 1 when the job is not running, or another session
-    holds a lock on its row. The worker is not notified: stop it first. A key that
-    begins with - comes last, after --.
+    On a terminal it shows whether the job looks alive, and asks; elsewhere its name is the decision. Uses the lock and
+    writes the audit event of a sweep, with error code ManualTimeout. Exit status 1 when the job is not running, or
+    another session holds a lock on its row. The worker is not notified: stop it first. A key that begins with - comes
+    last, after --.
 
     --action uses another action of the profile, such as complete or delete.
 
@@ -66,12 +66,10 @@ def command(
     """
     settings = GuardPasses(while_observed=while_observed).applied_to(load_settings(ctx))
     sources = select_sources(settings, source)
-    if not (yes or is_interactive()):
-        return refuse_usage(ctx, not_asked("end the job", dry_run=False))
     place, key = find_job(sources, job, locate, all_sources_must_answer=True)
     chosen_action = require_action(settings.sources[place.name], action or "fail")
     downtime, expected = new_downtime_tracker(settings), None
-    if not yes:
+    if not yes and is_interactive():
         with prefix_errors(place):
             seen = explain(place, downtime, job).evidence
         if seen.verdict is not Verdict.ENDED and not _confirmed(seen, chosen_action):

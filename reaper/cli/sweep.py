@@ -11,7 +11,7 @@ from rich.console import Console
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import ended_by, is_interactive, not_asked, refuse_usage
+from reaper.cli.invocation import can_ask, ended_by
 from reaper.cli.options import age_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, select_sources
@@ -65,8 +65,8 @@ def command(
     """Sweep once, now: end stale jobs, and show which were spared.
 
     On a terminal it shows the stale jobs and asks. A yes lets the breaker pass as many of each source as were shown.
-    Without a terminal it needs --yes, which passes the question and nothing else: the breaker holds it, as it holds
-    the daemon.
+    Without a terminal, and when a program reads the output of --json, it does not ask: the rule decides, as it does in
+    the daemon, and the breaker holds it.
 
     It may run beside a daemon that sweeps the same jobs, and is held while that is halted. Ctrl-C stops it between two
     batches. Exit status 1 when a sweep failed, a halt or the breaker held it, or the database refused to end a job.
@@ -80,12 +80,10 @@ def command(
     """
     passes = GuardPasses(while_halted, release or 0, trust_silence, while_observed)
     settings = passes.applied_to(load_settings(ctx, timeout_seconds=older_than))
-    selected, asks = select_sources(settings, source), not (dry_run or yes or force)
-    if asks and not is_interactive():
-        return refuse_usage(ctx, not_asked("end stale jobs"))
+    asks = not (dry_run or yes or force) and can_ask(as_json=as_json)
     run = SweepRun(
         settings,
-        selected,
+        select_sources(settings, source),
         settings.sources if older_than is not None else {},
         halt_guard(settings, while_halted=while_halted),
         passes,

@@ -32,7 +32,7 @@ def test_commands_keep_their_exit_statuses(
     ends("run (wrong value)", "run", REAPER_TIMEOUT_SECONDS="soon", **with_database)
     ends("config show", "config", "show")
     ends("config check", "config", "check", **with_database)
-    for command in (["sweep", "--yes"], ["report"], ["explain", "x"], ["check"], ["fence", "status"]):
+    for command in (["sweep"], ["report"], ["explain", "x"], ["check"], ["fence", "status"]):
         ends(f"{' '.join(command)} (database away)", *command, REAPER_DATABASE_URL=AWAY)
     ends("state (daemon away)", "state", "--url", "http://127.0.0.1:1")
     ends("halt (daemon away, no token)", "halt", "--url", "http://127.0.0.1:1")
@@ -54,17 +54,16 @@ def test_commands_keep_their_exit_statuses(
     ends("sweep --dry-run", "sweep", "--dry-run", **with_database)
     for _ in range(51):
         protea.stale()
-    ends("sweep (held by the breaker)", "sweep", "--yes", **with_database)
+    ends("sweep (held by the breaker)", "sweep", **with_database)
     ends("sweep --force (held by the breaker)", "sweep", "--force", **with_database)
-    ends("sweep --release 52 --yes", "sweep", "--release", "52", "--yes", **with_database)
-    ends("sweep --yes", "sweep", "--yes", **with_database)
+    ends("sweep --release 52", "sweep", "--release", "52", **with_database)
+    ends("sweep", "sweep", **with_database)
     ends("report --exit-code (none)", "report", "--exit-code", **with_database)
-    ends("fail JOB (not running)", "fail", "--yes", stale, "--reason", "x", **with_database)
-    for words in (("sweep",), ("purge",), ("fail", stale, "--reason", "x")):
-        ends(f"{words[0]} (no terminal)", *words, **with_database)
+    ends("fail JOB (not running)", "fail", stale, "--reason", "x", **with_database)
+    ends("purge (no terminal)", "purge", **with_database)
     ends("fail JOB (without --reason)", "fail", stale, **with_database)
     alive = protea.job(age=MINUTE)
-    ends("fail JOB", "fail", "--yes", alive, "--reason", "x", **with_database)
+    ends("fail JOB", "fail", alive, "--reason", "x", **with_database)
     daemons = [f"reaper {what}: {status}" for what, status in life.exit_statuses.items()]
     golden("exit_statuses.txt", [*lines, *daemons])
 

@@ -30,15 +30,15 @@ HELD, PASSES, NONE = "H", ".", " "
 
 MATRIX = {
     # question, halt, breaker, cap, silence, observe, hold, never, quiet
-    "reaper sweep": "HHHHHHHHH",
+    "reaper sweep": ".HHHHHHHH",  # without a terminal the rule decides, as it does in the daemon
     "reaper clear": "HHHHHHHHH",
     "reaper cleanup": ".HHHHHHHH",  # scripts of its document run it without a terminal
     "reaper reset": "HH...HHHH",  # the jobs that it has counted are its guard
     "reaper purge": "HH...HH.H",  # `never` names kinds that are not ended: what it deletes has ended
     "reaper close-interrupted --only-server": "HHHH HHHH",  # it waits until silence counts, and listens then
     "reaper close-interrupted --holder": "HH.. HHHH",  # the holder's column is the proof
-    "reaper fail": "H....HHH.",  # one named job
-    "reaper fail --action": "H....HHH.",
+    "reaper fail": ".....HHH.",  # one job, whose name is the decision
+    "reaper fail --action": ".....HHH.",
     "task clear_stuck_scheduler_jobs": " HHHHHHHH",
     "task cleanup_old_task_runs_enhanced": " H...HH.H",
     "task reset_scheduler_state": " H...HHHH",
