@@ -8,8 +8,8 @@ One transaction deletes one batch:
 3. Delete the rows that belong to those jobs, in the profile's order, and then the jobs' rows.
 4. Commit.
 
-A job may be deleted when the profile's purge says that it has ended, before the cutoff; when it does not run, whatever
-the purge says; when no row of `needed` exists; and when no parent or child of it runs.
+A job may be deleted when the profile's purge says that it has ended, and it is known that this was before the cutoff;
+when it does not run, whatever the purge says; when no row of `needed` exists; and when no parent or child of it runs.
 
 What others can do between two of these statements:
 
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select, text
@@ -38,6 +38,7 @@ from reaper.source.purge_statements import (
     AFTER_END,
     AFTER_KEY,
     BEFORE,
+    BEFORE_IN_EVERY_ZONE,
     BEFORE_MS,
     BEFORE_S,
     LIMIT,
@@ -55,6 +56,7 @@ from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import key_parameters
 from reaper.sql.statement import CompiledStatement
 from reaper.sql.tables import ProfileTables
+from reaper.staleness.parameters import WESTERNMOST_SECONDS
 
 _DAY_SECONDS = 86400.0
 # A foreign key may change rows that another transaction holds: to wait for those would keep the whole batch locked.
@@ -90,8 +92,13 @@ class JobPurge:
             raise ValueError(f"profile {self._profile.name!r} does not purge")
         self._width = len(self._profile.jobs.key)
         seconds = before.timestamp()
-        # In whole units, so that an index on integers can be used.
-        self._before = {BEFORE: before, BEFORE_S: math.ceil(seconds), BEFORE_MS: math.ceil(seconds * 1000)}
+        self._before = {
+            BEFORE: before,
+            BEFORE_IN_EVERY_ZONE: before - timedelta(seconds=WESTERNMOST_SECONDS),
+            # In whole units, so that an index on integers can be used.
+            BEFORE_S: math.ceil(seconds),
+            BEFORE_MS: math.ceil(seconds * 1000),
+        }
 
     def require_unique_key(self, connection: Connection) -> None:
         """Raises KeyNotUnique when several of the jobs that may be deleted now have one key. Inside a transaction."""

@@ -13,7 +13,9 @@ from sqlalchemy import (
     Integer,
     Select,
     and_,
+    case,
     delete,
+    false,
     func,
     literal,
     not_,
@@ -29,10 +31,13 @@ from reaper.sql.expressions import Element
 from reaper.sql.statement import StatementCompiler
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness.rule import Rule
+from reaper.staleness.unknown_moments import is_in_other_unit, is_number, is_without_zone
 
 BEFORE, BEFORE_S, BEFORE_MS = "reaper_before", "reaper_before_s", "reaper_before_ms"
+BEFORE_IN_EVERY_ZONE = "reaper_before_in_every_zone"
 AFTER_END, AFTER_KEY, LIMIT = "reaper_after_end", "reaper_after_key_{}", "reaper_limit"
-"""Parameters: the cutoff, also as epochs; and the end and the key of the row that a page comes after."""
+"""Parameters: the cutoff, also as epochs; the cutoff for moments without a zone, as they are read, so that they are
+before the other one in every zone; and the end and the key of the row that a page comes after."""
 
 
 class PurgeStatements:
@@ -110,7 +115,18 @@ class _PurgeQueries:
 
     def _ended_before_cutoff(self, jobs: FromClause) -> ColumnElement[bool]:
         """Also compares the column as it is stored, which can use an index on it."""
-        return and_(self._ended(jobs) < self._stored_cutoff(), self._ended_at(jobs) < sql.instant_parameter(BEFORE))
+        return and_(self._ended(jobs) < self._stored_cutoff(), self._known_to_have_ended_before(jobs))
+
+    def _known_to_have_ended_before(self, jobs: FromClause) -> ColumnElement[bool]:
+        """The first column with a moment decides. An unknown one is not passed over: the next may be the start."""
+        decided: list[tuple[ColumnElement[bool], ColumnElement[bool]]] = []
+        for name in self._purge.at:
+            time, moment = self._tables.stored_time(self._table, name), self._tables.instant(self._table, jobs, name)
+            if is_number(time):
+                decided.append((is_in_other_unit(jobs.c[name], time), false()))
+            cutoff = sql.instant_parameter(BEFORE_IN_EVERY_ZONE if is_without_zone(time) else BEFORE)
+            decided.append((moment.is_not(None), moment < cutoff))
+        return case(*decided, else_=false())
 
     def _ended_at(self, jobs: FromClause) -> Element:
         columns = [self._tables.instant(self._table, jobs, name) for name in self._purge.at]

@@ -50,7 +50,7 @@ UNKNOWN_MOMENTS = "reaper_unknown_moments_{}"
 
 LEASE_OVER = "reaper_lease_over"
 """A lease that ended before, as it is read, was over in every zone for the longest stall window."""
-_WESTERNMOST_SECONDS = 12 * 3600.0
+WESTERNMOST_SECONDS = 12 * 3600.0
 """In no zone is a moment later than so long after the same time of day in UTC."""
 
 REAPERS = "reaper_wrote_{}"
@@ -107,7 +107,7 @@ class RuleParameters:
         silent = cutoff_of(context.spans, self.thresholds.longest_stall_seconds).at
         return {
             NOW: context.now,
-            LEASE_OVER: _earlier(silent, _WESTERNMOST_SECONDS),
+            LEASE_OVER: _earlier(silent, WESTERNMOST_SECONDS),
             LATEST: context.seconds_ago(-AHEAD_SECONDS),
             PREVIOUS_NOW: previous.now if previous else DISTANT_PAST,
             STARTED_BEFORE: context.seconds_ago(timeout),

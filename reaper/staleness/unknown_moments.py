@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, String, and_, case, false, func, literal, null, or_, true
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime, TimestampFormat
 from reaper.profile import Profile, Witness
 from reaper.profile.columns import TableColumn
 from reaper.sql import expressions as sql
@@ -28,12 +28,12 @@ _IN_WORDS = {TimestampFormat.EPOCH_S: "seconds", TimestampFormat.EPOCH_MS: "mill
 
 def columns_without_zone(profile: Profile) -> tuple[TableColumn, ...]:
     """The columns with starts and signs of life whose moments have no zone, where none is said."""
-    return tuple(column for column in _columns(profile) if _is_without_zone(profile, column))
+    return tuple(column for column in _columns(profile) if is_without_zone(profile.time_of(*column)))
 
 
 def columns_of_numbers(profile: Profile) -> tuple[TableColumn, ...]:
     """The columns with starts and signs of life whose moments are numbers."""
-    return tuple(column for column in _columns(profile) if profile.time_of(*column).format in _UNITS)
+    return tuple(column for column in _columns(profile) if is_number(profile.time_of(*column)))
 
 
 def _columns(profile: Profile) -> tuple[TableColumn, ...]:
@@ -42,9 +42,19 @@ def _columns(profile: Profile) -> tuple[TableColumn, ...]:
     return tuple(dict.fromkeys(columns))
 
 
-def _is_without_zone(profile: Profile, column: TableColumn) -> bool:
-    time = profile.time_of(*column)
+def is_without_zone(time: StoredTime) -> bool:
+    """Moments that are stored so have no zone, and none is said."""
     return time.format is TimestampFormat.NAIVE and time.zone is None
+
+
+def is_number(time: StoredTime) -> bool:
+    """Moments that are stored so are numbers of one of two units."""
+    return time.format in _UNITS
+
+
+def is_in_other_unit(stored: Element, time: StoredTime) -> ColumnElement[bool]:
+    """A number that is stored so is in the other unit; not so for NULL."""
+    return func.coalesce(sql.can_only_be(_UNITS[time.format], stored), false())
 
 
 def columns_of_witness(profile: Profile, witness: Witness) -> list[TableColumn]:
@@ -172,5 +182,4 @@ class UnknownMoments:
         return signs.rows.where(self._is_in_other_unit(table, name, signs.table.c[name])).exists()
 
     def _is_in_other_unit(self, table: str, name: str, stored: Element) -> ColumnElement[bool]:
-        other = _UNITS[self._tables.stored_time(table, name).format]
-        return func.coalesce(sql.can_only_be(other, stored), false())
+        return is_in_other_unit(stored, self._tables.stored_time(table, name))

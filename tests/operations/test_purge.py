@@ -120,7 +120,9 @@ class TaskSystem:
         return {part for (part,) in self.session.ask(f"SELECT {column} FROM {table}")}
 
     def source(self, **changes: Any) -> Source:
-        profile = resolve("shed", {"shed": {**tomllib.loads(SHED), **changes}})
+        """Its moments are in UTC, which MariaDB's DATETIME does not say."""
+        said = {"time": {"naive": "UTC"}} if isinstance(self.database, MariaDBDatabase) else {}
+        profile = resolve("shed", {"shed": {**tomllib.loads(SHED), **said, **changes}})
         return Source("main", self.database.url, profile, thresholds(), PATIENCE)
 
     def purge(self, source: Source | None = None, recorder: PurgeRecorder | None = None, **options: Any) -> PurgeReport:
@@ -230,6 +232,61 @@ def test_epoch_column_is_compared_exactly(system: TaskSystem) -> None:
         )  # fmt: skip
         assert system.purge(source, page_size=1).purged == 2
         assert system.session.one("SELECT id FROM counted") == 2
+
+
+NUMBERED = {
+    "jobs": {"table": "numbered", "key": ["id"], "started": ["made"],
+             "running": {"column": "state", "in": ["running"]}},
+    "alive": [],
+    "purge": {"where": [{"column": "state", "in": ["done"]}], "at": ["ended", "made"]},
+}  # fmt: skip
+
+
+def test_end_in_another_unit_is_unknown_and_its_job_stays(system: TaskSystem) -> None:
+    """Seconds that are read as milliseconds are moments of January 1970; no other column stands for such an end."""
+    now = "unix_timestamp(now(6))" if isinstance(system.database, MariaDBDatabase) else "extract(epoch FROM now())"
+    moment = f"({now} - %s) * %s"
+    for unit, other, name in ((1000, 1, "epoch ms"), (1, 1000, "epoch s")):
+        system.session.do("DROP TABLE IF EXISTS numbered")
+        system.session.do("CREATE TABLE numbered (id integer PRIMARY KEY, state varchar(9), ended bigint, made bigint)")
+        for id_, (ended, ended_unit, made, made_unit) in enumerate(
+            [(1, other, 40, unit), (40, other, 41, other), (40, unit, 41, other), (1, unit, 40, unit)]
+        ):
+            values = id_, ended * DAY, ended_unit, made * DAY, made_unit
+            system.session.do(f"INSERT INTO numbered SELECT %s, 'done', {moment}, {moment}", *values)
+        source = system.source(time=name, **NUMBERED)
+        assert system.purge(source, dry_run=True).found == 1
+        assert system.purge(source).purged == 1
+        assert {id_ for (id_,) in system.session.ask("SELECT id FROM numbered")} == {0, 1, 3}
+
+
+def test_values_that_mean_none_are_no_end_of_long_ago(system: TaskSystem) -> None:
+    """They are as NULL: the next column counts, and where there is none, the job stays."""
+    maria = isinstance(system.database, MariaDBDatabase)
+    system.session.do("CREATE TABLE numbered (id integer PRIMARY KEY, state varchar(9), ended bigint, made bigint)")
+    for id_, none in enumerate((0, -1, None)):
+        system.session.do("INSERT INTO numbered VALUES (%s, 'done', %s, 0)", id_, none)
+    for name in ("epoch ms", "epoch s"):
+        assert system.purge(system.source(time=name, **NUMBERED)).purged == 0
+    for nothing in ("0001-01-01", "1970-01-01") if maria else ("0001-01-01", "-infinity", "1970-01-01"):
+        system.task()
+        system.session.do("UPDATE task SET ended = %s, made = %s", nothing, nothing)
+    assert system.purge().purged == 0
+
+
+def test_end_in_a_column_without_a_zone_is_old_once_it_is_old_in_every_zone(system: TaskSystem) -> None:
+    """Local time west of UTC, read as UTC, looks up to twelve hours older than it is. A zone that is said is exact."""
+    column = "datetime(6)" if isinstance(system.database, MariaDBDatabase) else "timestamp"
+    system.session.do(
+        f"CREATE TABLE numbered (id integer PRIMARY KEY, state varchar(9), ended {column}, made {column})"
+    )
+    utc = "utc_timestamp(6)" if isinstance(system.database, MariaDBDatabase) else "now() AT TIME ZONE 'UTC'"
+    for id_, hours in enumerate((720 + 12.1, 720 + 11.9, 720 + 0.1, 720 - 0.1)):
+        ago = f"{utc} - INTERVAL {hours * 3600:.0f} SECOND" if "utc_" in utc else f"{utc} - interval '{hours} hours'"
+        system.session.do(f"INSERT INTO numbered SELECT %s, 'done', {ago}, {ago}", id_)
+    assert system.purge(system.source(time="naive", **NUMBERED)).purged == 1
+    assert system.purge(system.source(time={"naive": "UTC"}, **NUMBERED)).purged == 2
+    assert system.session.one("SELECT id FROM numbered") == 3
 
 
 @mostly_on("postgresql", "system")

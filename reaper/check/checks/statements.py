@@ -27,7 +27,15 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.profile import Update
 from reaper.source import AuditInfo, Source
 from reaper.source.evidence import evidence_query
-from reaper.source.purge_statements import BEFORE, BEFORE_MS, BEFORE_S, LIMIT, PurgeStatements, page_query
+from reaper.source.purge_statements import (
+    BEFORE,
+    BEFORE_IN_EVERY_ZONE,
+    BEFORE_MS,
+    BEFORE_S,
+    LIMIT,
+    PurgeStatements,
+    page_query,
+)
 from reaper.source.purge_statements import count_query as purge_count_query
 from reaper.source.reap import BatchLocks, make_transition
 from reaper.source.survey import (
@@ -184,6 +192,7 @@ def values_on_no_job(source: Source, connection: Connection) -> dict[str, Any]:
         MAX_READ: 1,
         MAX_SPARED: 1,
         BEFORE: _LONG_AGO,
+        BEFORE_IN_EVERY_ZONE: _LONG_AGO,
         BEFORE_S: 0,
         BEFORE_MS: 0,
         LIMIT: 1,
