@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -631,8 +632,10 @@ def test_refusals_with_one_cause_are_counted_together(empty: PostgreSQLDatabase)
         system.task(ended=60 - number)
     with empty.with_trigger("task", "DELETE", "RAISE EXCEPTION 'kept: %', OLD.part"):
         report = system.purge()
-    assert report.refusals == {"kept: p0000": 5}
     system.session.close()
+    # The words are those of the row that the database has come to first.
+    [(words, count)] = report.refusals.items()
+    assert re.fullmatch(r"kept: p000\d", words) and count == 5
 
 
 def test_role_that_may_not_delete_fails_the_purge_at_once(protea: Protea, server: PrivatePostgreSQL) -> None:
