@@ -159,9 +159,8 @@ def _list_query(rule: Rule, verdict: Verdict | None, of_one_kind: bool) -> Selec
 
 
 def _overdue_query(rule: Rule) -> Select[Any]:
-    overdue = rule.past_timeout(rule.tables.jobs)
-    lost = None if rule.worker_states is None else rule.worker_lost(rule.tables.jobs)
-    return _oldest(rule, [overdue if lost is None else or_(overdue, lost)])
+    jobs = rule.tables.jobs
+    return _oldest(rule, [or_(rule.past_timeout(jobs), rule.worker_lost(jobs))])
 
 
 def _with_verdict(rule: Rule, verdict: Verdict | None) -> list[ColumnElement[bool]]:
@@ -171,10 +170,8 @@ def _with_verdict(rule: Rule, verdict: Verdict | None) -> list[ColumnElement[boo
     match verdict:
         case None:
             return [running]
-        case Verdict.STALE if rule.worker_states is not None:
-            return [or_(rule.stale(jobs), rule.worker_lost(jobs))]
         case Verdict.STALE:
-            return [rule.stale(jobs)]
+            return [or_(rule.stale(jobs), rule.worker_lost(jobs))]
         case Verdict.YOUNG:
             return [running, not_(late), *_worker_is_not_lost(rule)]
         case Verdict.SPARED:

@@ -314,8 +314,7 @@ def held_count_query(rule: Rule) -> Select[Any]:
     rule, jobs = rule.of_batch(), rule.tables.jobs
     counted = select(func.count()).select_from(rule.from_jobs(jobs))
     stale = rule.still_stale(jobs)
-    is_stale = stale if rule.worker_states is None else or_(stale, rule.worker_lost(jobs))
-    return counted.where(rule.tables.key_in_batch(jobs), is_stale, rule.never(jobs).is_(None))
+    return counted.where(rule.tables.key_in_batch(jobs), or_(stale, rule.worker_lost(jobs)), rule.never(jobs).is_(None))
 
 
 def newly_spared_query(rule: Rule) -> Select[Any]:

@@ -222,11 +222,11 @@ class Rule:
         )
 
     def has_recent_sign(self, jobs: FromClause) -> ColumnElement[bool]:
-        """The opposite of `silent`, by the newest signs.
+        """The opposite of `silent`, by the newest signs. `is_silent` asks the same of a row that has them.
 
         For a few rows of many: the planner cannot answer it by reading all signs since the cutoff.
         """
-        return or_(self.last_sign(jobs) >= self._cutoff(jobs), self.unknown(jobs))
+        return _recent_or_unknown(self.last_sign(jobs), self._cutoff(jobs), self.unknown(jobs))
 
     def last_sign(self, jobs: FromClause) -> Element:
         """The newest sign of life, else the start."""
@@ -255,7 +255,7 @@ class Rule:
 
     def is_silent(self, row: FromClause, last_sign: Element) -> ColumnElement[bool]:
         """The same as `silent`, of a row with the columns of `parts_of_silence` and `limits`: each is computed once."""
-        return not_(or_(last_sign >= row.c.audible_since, row.c[_UNKNOWN]))
+        return not_(_recent_or_unknown(last_sign, row.c.audible_since, row.c[_UNKNOWN]))
 
     def verdict(self, row: FromClause, last_sign: Element) -> Element:
         """The name of the verdict on a row with the columns of `parts_of_verdict` and `limits`."""
@@ -548,6 +548,11 @@ def _from(limit: LimitColumn, name: str) -> Element:
 def _own_else(limit: Element, own: Mapping[str, Element], others: Mapping[str, Element]) -> dict[str, Element]:
     """What is said of the limit in a job's own row, where it has one; else what is said of the other limit."""
     return {name: case((limit.is_not(None), own[name]), else_=value) for name, value in others.items()}
+
+
+def _recent_or_unknown(last_sign: Element, cutoff: Element, unknown: ColumnElement[bool]) -> ColumnElement[bool]:
+    """What keeps a job from being silent, by its newest sign."""
+    return or_(last_sign >= cutoff, unknown)
 
 
 def _overdue(started: Element, timeout: Element) -> Element:

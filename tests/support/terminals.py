@@ -13,8 +13,9 @@ from tests.support.programs import Process, start
 from tests.support.waiting import wait_until
 
 
-def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command at whose terminal this is typed."""
+@contextmanager
+def _at_terminal(reaper: Reaper, *arguments: str) -> Iterator[tuple[Process, Callable[[bytes], int]]]:
+    """A command at a terminal, and what types there."""
     ours, theirs = pty.openpty()
     with start(
         "reaper",
@@ -28,38 +29,29 @@ def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
     ) as process:
         os.close(theirs)
         try:
-            os.write(ours, text.encode())
-            output, errors = process.communicate(timeout=60)
+            yield process, lambda keys: os.write(ours, keys)
         finally:
             process.kill()
             os.close(ours)
+
+
+def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command at whose terminal this is typed."""
+    with _at_terminal(reaper, *arguments) as (process, write):
+        write(text.encode())
+        output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
 
 @contextmanager
 def asked(reaper: Reaper, question: str, *arguments: str) -> Iterator[tuple[Process, Callable[[bytes], int]]]:
     """A command that asks this at its terminal and waits: the process, and what types an answer."""
-    ours, theirs = pty.openpty()
-    with start(
-        "reaper",
-        *arguments,
-        environment=environment(reaper.given),
-        folder=reaper.folder,
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        warnings_are_errors=True,
-    ) as process:
-        os.close(theirs)
-        try:
-            assert process.stderr is not None
-            read = ""
-            while question not in read:
-                read += process.stderr.read(1)
-            yield process, lambda typed: os.write(ours, typed)
-        finally:
-            process.kill()
-            os.close(ours)
+    with _at_terminal(reaper, *arguments) as (process, write):
+        assert process.stderr is not None
+        read = ""
+        while question not in read:
+            read += process.stderr.read(1)
+        yield process, write
 
 
 def interrupted(reaper: Reaper, question: str, *arguments: str, key: bytes = b"\x03") -> tuple[int, str]:

@@ -179,7 +179,7 @@ def test_time_goes_on_after_a_restart_and_deaf_time_is_left_out(workers: Workers
     swept(first, DowntimeTracker(0))
     first.age(9 * HOUR + 1)
     assert swept(WorkerMemory(), DowntimeTracker(0)) == 0, "without memory the time begins again"
-    assert swept(WorkerMemory(kept), DowntimeTracker(60)) == 0, "the server was started since: nobody could be heard"
+    assert swept(WorkerMemory(kept), DowntimeTracker(60)) == 0, "the server was started since: no worker could be heard"
     assert swept(WorkerMemory(kept), DowntimeTracker(0)) == 1
 
 
