@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from reaper.check import check_statements
 from reaper.common.messages import describe_counts, describe_verdict
-from reaper.model import Outcome, Verdict
-from reaper.operations.report import ReportQuery, report
+from reaper.memory import Memory
+from reaper.model import JobHold, Outcome, Verdict
+from reaper.operations.report import ReportQuery, overdue_jobs, report
 from reaper.profile import Profile
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
@@ -95,6 +97,12 @@ def test_everything_that_judges_a_job_says_that_its_worker_is_gone(workers: Work
     assert (shown.census.stale, shown.census.worker_lost, shown.census.lost_young) == (3, 1, 1)
     young = report(source, DowntimeTracker(0), ReportQuery(Verdict.YOUNG, None, 9))
     assert [job.key[0] for job in young.jobs] == ["99"]
+    assert {job.key[0] for job in overdue_jobs(source, DowntimeTracker(0)).jobs} == {"1", "2", "3"}
+    holds, now = Memory.open(None).holds, workers.tasks.now()
+    for job in ("1", "3", "99"):
+        holds.add(JobHold("main", (job,), now + timedelta(hours=1), "ann", "look"), now)
+    kept = report(workers.source(witnessed(), memory, holds=holds), DowntimeTracker(0), ReportQuery(None, None, 9))
+    assert (kept.census.stale, kept.census.kept) == (3, 2), "one of a lost worker and a silent one are on hold"
     dry = workers.tasks.sweep(source, options=SweepOptions("host", 9, Breaker(50, 1.0), dry_run=True))
     assert {job.key[0] for job in dry.would_reap} == {"1", "2", "3"}
     held_back = workers.source(witnessed(), memory, gone_after_seconds=None)
